@@ -1,0 +1,60 @@
+# nearer: what can be made here. `make` alone lists the targets.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Where torch's CPU build comes from when the configured package index does not have it.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Tests say what they say with one thread a process: small models lose time to more.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-full check format bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with the versions that were tested
+
+$(STAMP): docker/requirements-cpu.txt tests/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	@grep -A9 -E '^torch==' docker/requirements-cpu.txt | awk 'NR>1 && !/--hash/ {exit} {print}' | sed '$$ s/ *\\$$//' > $(VENV)/torch.txt
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r $(VENV)/torch.txt 2>$(VENV)/torch.log \
+	  || $(BIN)/pip install --quiet --no-deps --require-hashes -r $(VENV)/torch.txt --index-url $(TORCH_INDEX)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r docker/requirements-cpu.txt -r tests/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## the whole pipeline on a sample corpus, before and after, on CPU
+	$(BIN)/python -m nearer.demo
+
+test: setup ## what CI runs: every test but the exhaustive ones
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not full"
+
+test-full: setup ## the exhaustive suites as well, each printing what it covered
+	$(TEST_ENV) $(BIN)/python -m pytest --capture=tee-sys --timeout=3600
+
+check: setup ## format, lint, types, architecture
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff put the code in order
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.jsonl)
+	$(BIN)/python tests/bench/korean_help.py
+
+lock: setup ## resolve the frozen requirements anew (needs uv on PATH)
+	uv pip compile pyproject.toml --extra train --extra onnx --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  $(if $(TORCH_FIND_LINKS),--find-links $(TORCH_FIND_LINKS)) -o docker/requirements-cpu.txt
+	uv pip compile --group dev -c docker/requirements-cpu.txt --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 -o tests/requirements.txt
+
+clean: ## remove what the demo made
+	rm -rf demo-run

@@ -1,0 +1,5 @@
+"""`python -m nearer`."""
+
+from nearer.cli.app import main
+
+main()

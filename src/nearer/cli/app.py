@@ -1,0 +1,79 @@
+"""The command line: five jobs and what stands beside them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+import nearer
+from nearer import process
+from nearer.cli.evaluate import evaluate
+from nearer.cli.execute import guarded
+from nearer.cli.export_onnx import export_onnx
+from nearer.cli.generate import generate
+from nearer.cli.pipeline import pipeline
+from nearer.cli.reindex import reindex
+from nearer.cli.schema import schema
+from nearer.cli.train import train
+
+app = typer.Typer(
+    name="nearer",
+    help="Fine-tunes the retrieval models of a Korean RAG, proves on held-out data whether they got better, ships them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("generate")(generate)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("export-onnx")(export_onnx)
+app.command("reindex")(reindex)
+app.command("pipeline")(pipeline)
+app.command("schema")(schema)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nearer {nearer.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[  # noqa: ARG001 - typer reads it from the signature
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Fine-tune the retrieval models of a Korean RAG, prove on held-out data whether they got better, ship them."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code; arguments default to the process's own."""
+
+    def call() -> int:
+        try:
+            result = app(arguments, standalone_mode=False)
+        except click.exceptions.Exit as done:
+            return done.exit_code
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except click.exceptions.Abort:
+            raise KeyboardInterrupt from None
+        return result if isinstance(result, int) else 0
+
+    return guarded(call)
+
+
+def main() -> None:
+    """The `nearer` script."""
+    process.install_signal_handlers()
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

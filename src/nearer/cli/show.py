@@ -1,0 +1,22 @@
+"""Results as a person reads them."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from nearer.settings import Settings
+from nearer.store import Manifest, Store
+
+
+def show(manifest: Manifest, store: Store, settings: Settings) -> None:
+    """Print the table of a report; other artifacts have said what they are while they were made."""
+    if manifest.kind != "report":
+        return
+    from nearer.evaluate.report import table
+
+    artifact = store.open(settings.eval.output_dir, kind="report")
+    report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
+    typer.echo(table(report))
+    typer.echo(f"report: {artifact.path / 'report.html'}")
