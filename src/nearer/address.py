@@ -25,9 +25,13 @@ def resolve(address: str, *, root: str) -> str:
     """
     if not address.strip():
         raise InputError("an address is empty", rule="a path, a name under `artifacts`, or s3://bucket/prefix")
+    if "\0" in address:
+        raise InputError(f"{address!r} holds a NUL", rule="a path without NUL characters")
     if "://" in address and not address.startswith("s3://"):
         scheme = address.split("://", 1)[0]
-        raise InputError(f"unknown scheme {scheme!r} in {address!r}", rule="s3://…, /…, ./… or a name under `artifacts`")
+        raise InputError(
+            f"unknown scheme {scheme!r} in {address!r}", rule="s3://…, /…, ./… or a name under `artifacts`"
+        )
     if is_literal(address):
         full = address
     else:

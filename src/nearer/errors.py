@@ -1,16 +1,16 @@
 """The errors that a user may meet, and the exit code of each.
 
-    NearerError                1   a fault of nearer's own
-    ├── InputError             2   settings or input are wrong; nothing was touched
-    │   ├── SettingsError          several problems of one settings document at once
-    │   ├── ArtifactMissing        no artifact at an address
-    │   ├── ArtifactExists         another artifact stands at the address
-    │   ├── ArtifactCorrupt        its bytes are not those that its manifest names
-    │   └── ContractMismatch       a model meets an index or dataset made by another contract
-    ├── GateRefused            3   the work ran, and a gate refused the result
-    ├── DoesNotFit             4   out of memory even at the smallest chunk
-    ├── OutOfReach            69   store, hub or endpoint out of reach after retries
-    └── Interrupted           75   temporary: SIGTERM; the last complete checkpoint stands
+NearerError                1   a fault of nearer's own
+├── InputError             2   settings or input are wrong; nothing was touched
+│   ├── SettingsError          several problems of one settings document at once
+│   ├── ArtifactMissing        no artifact at an address
+│   ├── ArtifactExists         another artifact stands at the address
+│   ├── ArtifactCorrupt        its bytes are not those that its manifest names
+│   └── ContractMismatch       a model meets an index or dataset made by another contract
+├── GateRefused            3   the work ran, and a gate refused the result
+├── DoesNotFit             4   out of memory even at the smallest chunk
+├── OutOfReach            69   store, hub or endpoint out of reach after retries
+└── Interrupted           75   temporary: SIGTERM; the last complete checkpoint stands
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class NearerError(Exception):
 
     code: int = 1
 
-    def __init__(self, what: str, *, where: str | None = None, rule: str | None = None, way_out: str | None = None):
+    def __init__(
+        self, what: str, *, where: str | None = None, rule: str | None = None, way_out: str | None = None
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
@@ -81,13 +83,14 @@ class InputError(NearerError):
 class SettingsError(InputError):
     """Several problems of one settings document, shown at once."""
 
-    def __init__(self, problems: Sequence[NearerError], *, where: str):
+    def __init__(self, problems: Sequence[NearerError], *, where: str) -> None:
         count = len(problems)
         super().__init__(f"{count} problem{'s' * (count > 1)} in the settings", where=where)
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        return "\n".join([super().__str__(), *("- " + str(problem).replace("\n", "\n  ") for problem in self.problems)])
+        shown = ("- " + str(problem).replace("\n", "\n  ") for problem in self.problems)
+        return "\n".join([super().__str__(), *shown])
 
 
 class ArtifactMissing(InputError):
@@ -133,7 +136,10 @@ class Interrupted(NearerError):
 _OS_RULES: Final = {
     errno.ENOSPC: ("no space left on the device", "free some space or choose another `artifacts` root, then run again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or choose another `artifacts` root, then run again"),
-    errno.EFBIG: ("the file would be larger than this process may write", "raise the limit (ulimit -f), then run again"),
+    errno.EFBIG: (
+        "the file would be larger than this process may write",
+        "raise the limit (ulimit -f), then run again",
+    ),
     errno.EACCES: ("this user may not do that here", "change the permissions or choose another path, then run again"),
     errno.EPERM: ("this user may not do that here", "change the permissions or choose another path, then run again"),
     errno.EROFS: ("the file system is read-only", "choose a writable `artifacts` root, then run again"),

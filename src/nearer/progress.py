@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -42,7 +42,7 @@ class Silent:
 class Lines:
     """One JSON object a line, at most one per interval and task: what a container's log wants."""
 
-    def __init__(self, *, interval_seconds: float = 10.0):
+    def __init__(self, *, interval_seconds: float = 10.0) -> None:
         self.interval_seconds = interval_seconds
 
     def _write(self, **fields: object) -> None:
@@ -62,10 +62,8 @@ class Lines:
         """Write a line per interval with the count, the rate and the seconds left."""
         total = total if total is not None else _length(items)
         start = last = time.monotonic()
-        done = 0
-        for item in items:
+        for done, item in enumerate(items, 1):
             yield item
-            done += 1
             now = time.monotonic()
             if now - last >= self.interval_seconds:
                 last = now
@@ -121,4 +119,4 @@ def timed(progress: Progress, what: str) -> Iterator[None]:
 
 
 def _length(items: Iterable[object]) -> int | None:
-    return len(items) if hasattr(items, "__len__") else None
+    return len(items) if isinstance(items, Sized) else None

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from nearer import process
+from nearer.cli.show import plan_text
 from nearer.errors import DoesNotFit, InputError, NearerError, from_os_error
 from nearer.progress import Progress, choose
 from nearer.settings import Loaded, Settings, load
@@ -56,11 +57,11 @@ def execute(
     for warning in loaded.warnings:
         progress.warn(warning)
     settings = loaded.settings
-    store = open_store(settings.artifacts, overwrite=overwrite, progress=progress)
+    store = open_store(settings.artifacts, overwrite=overwrite)
     for package, arguments in steps(settings):
         job = importlib.import_module(f"nearer.{package}.run")
         if dry_run:
-            typer.echo(str(job.plan(settings, store, **arguments)))
+            typer.echo(plan_text(job.plan(settings, store, **arguments)))
             continue
         _run(job, settings, store, progress, arguments, show)
 
@@ -83,7 +84,7 @@ def _run(
 
 
 def _check_command(loaded: Loaded, command: str) -> None:
-    if loaded.command and loaded.command.split()[0] != command.split()[0]:
+    if loaded.command and loaded.command.split()[0] != command.split(maxsplit=1)[0]:
         raise InputError(
             f"this job file is for `nearer {loaded.command}`, not `nearer {command}`",
             where=loaded.file,

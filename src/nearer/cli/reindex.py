@@ -27,7 +27,7 @@ def reindex(
 
         settings = load(config, assignments=assignments or ()).settings
         progress = choose()
-        roll_back(settings, open_store(settings.artifacts, progress=progress), progress)
+        roll_back(settings, open_store(settings.artifacts), progress)
         return
     execute(
         "reindex",

@@ -7,7 +7,7 @@ import json
 import typer
 
 from nearer.settings import Settings
-from nearer.store import Manifest, Store
+from nearer.store import Manifest, Plan, Store
 
 
 def show(manifest: Manifest, store: Store, settings: Settings) -> None:
@@ -20,3 +20,13 @@ def show(manifest: Manifest, store: Store, settings: Settings) -> None:
     report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
     typer.echo(table(report))
     typer.echo(f"report: {artifact.path / 'report.html'}")
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan as it is printed by `--dry-run`."""
+    width = max((len(item.name) for item in plan.inputs), default=0)
+    lines = [plan.job]
+    lines += [f"  {item.name.ljust(width)}  {item.address}: {item.state}" for item in plan.inputs]
+    lines += [f"  -> {plan.output}: {plan.state}"]
+    lines += [f"  note: {note}" for note in plan.notes]
+    return "\n".join(lines)

@@ -84,7 +84,9 @@ def read_file(path: Path) -> Document:
         problem = getattr(error, "problem", None) or str(error)
         raise InputError(f"not YAML: {problem}", where=f"{path}{line}", way_out="correct this line") from error
     if not isinstance(document.values, dict):
-        raise InputError("a settings file holds a mapping of sections", where=str(path), rule="`generate: {…}`, `train: …`")
+        raise InputError(
+            "a settings file holds a mapping of sections", where=str(path), rule="`generate: {…}`, `train: …`"
+        )
     return document
 
 
@@ -128,13 +130,15 @@ def _plain(node: yaml.Node, key: Key, path: Path, places: dict[Key, str]) -> Any
             line = name_node.start_mark.line + 1
             if name in values:
                 dotted = ".".join(map(str, (*key, name)))
-                raise InputError(f"the key {dotted!r} stands twice", where=f"{path}:{line}", way_out="remove one of them")
+                raise InputError(
+                    f"the key {dotted!r} stands twice", where=f"{path}:{line}", way_out="remove one of them"
+                )
             places[(*key, name)] = f"{path}:{line}"
             values[name] = _plain(value_node, (*key, name), path, places)
         return values
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*key, index), path, places) for index, item in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return yaml.SafeLoader("").construct_object(node, deep=True)
 
 
 def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:

@@ -88,7 +88,7 @@ def _output_file(document: Document, root: str) -> None:
     file = section.pop("output_file")
     place = document.places.pop(("enhanced_validation", "output_file"), "enhanced_validation.output_file")
     if not isinstance(file, str) or not PurePosixPath(file).suffix:
-        raise InputError(f"enhanced_validation.output_file is {file!r}", where=place, rule="a file name such as x.jsonl")
+        raise InputError(f"enhanced_validation.output_file is {file!r}", where=place, rule="a file name")
     document.put(("enhanced_validation", "output_dir"), file.removesuffix(PurePosixPath(file).suffix), place=place)
     full = address.resolve(file, root=root)
     if address.is_s3(full) or Path(full).exists():

@@ -150,7 +150,11 @@ def _cross_checks(settings: Settings, document: Document) -> list[NearerError]:
             continue
         if full in seen:
             problems.append(
-                InputError(f"{dotted} is {given!r}, which is also {seen[full]}", where=document.place(key), rule="an address of its own for each output")
+                InputError(
+                    f"{dotted} is {given!r}, which is also {seen[full]}",
+                    where=document.place(key),
+                    rule="an address of its own for each output",
+                )
             )
         seen[full] = dotted
     return problems
@@ -162,7 +166,9 @@ def _fields_at(key: Key) -> list[str]:
     for part in key:
         annotation = model.model_fields[str(part)].annotation
         options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, pydantic.BaseModel))
+        model = next(
+            option for option in options if isinstance(option, type) and issubclass(option, pydantic.BaseModel)
+        )
     return list(model.model_fields)
 
 

@@ -42,8 +42,8 @@ class ChunkSettings(Section):
     max_tokens: Annotated[int, Field(ge=8)] = 200
     """Longest passage, in tokens of the embedder's tokenizer, title and heading path not counted."""
     template: str = "{title}\n{path}\n{text}"
-    """What the model is given for a passage: `{title}`, `{path}` (headings joined by ` > `), `{text}`; lines left empty
-    are dropped. The contract records it."""
+    """What the model is given for a passage: `{title}`, `{path}` (headings joined by ` > `), `{text}`; empty lines are
+    dropped. The contract records it."""
 
 
 class NegativesSettings(Section):
@@ -64,7 +64,9 @@ class NegativesSettings(Section):
 class GenerateSettings(Section):
     """`nearer generate`: documents (and queries) in, a dataset out."""
 
-    documents: str = execution("data/documents.jsonl", description="A file or folder of documents, or a BEIR directory.")
+    documents: str = execution(
+        "data/documents.jsonl", description="A file or folder of documents, or a BEIR directory."
+    )
     queries: str | None = execution(
         None, description="The user's own queries: `eval.jsonl`, BEIR queries, FlagEmbedding or triplet lines."
     )

@@ -1,0 +1,139 @@
+"""The pipeline on real Korean help text that nobody wrote for this project: does training make retrieval better?
+
+    python tests/bench/korean_help.py documents.jsonl [--seeds 13 14 15] [--directory DIR] [--no-reranker]
+
+One dataset (headings as queries; train and test apart by group of near-duplicate documents), one training a seed. For
+each seed the table of `nearer eval` is printed as it is; at the end the mean over seeds of nDCG@10, tuned against base,
+with a paired 95 % interval (each query's mean over seeds, resampled by group of documents), and the CPU-minutes of
+training. The hyperparameters below were chosen by validation nDCG@10 alone (docs/log.md).
+
+The documents may also be named by NEARER_KOREAN_HELP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from nearer.cli.app import run
+from nearer.corpus.dataset import Dataset
+from nearer.demo import e5
+from nearer.ranking.compare import compare
+
+MEASURE = "nDCG@10"
+
+
+def settings(documents: Path, seed: int) -> dict[str, object]:
+    """One seed's document; all seeds share the dataset."""
+    return {
+        "seed": seed,
+        "generate": {
+            "documents": str(documents.resolve()),
+            "sources": ["headings"],
+            "output_dir": "datasets/help",
+            "test_share": 0.35,
+            "chunk": {"max_tokens": 200},
+            "negatives": {"per_query": 5},
+        },
+        "train": {
+            "embedding": {
+                "base_model": "models/multilingual-e5-small",
+                "output_dir": f"models/embedding-{seed}",
+                "epochs": 1,
+                "batch_size": 32,
+                "learning_rate": 8e-5,
+                "scale": 50,
+                "dropout": 0,
+                "max_query_tokens": 32,
+                "max_passage_tokens": 96,
+                "negatives_per_query": 1,
+                "freeze": {"embeddings": True, "layers": 4},
+            },
+            "reranker": {
+                "base_model": f"models/embedding-{seed}",
+                "output_dir": f"models/reranker-{seed}",
+                "epochs": 1,
+                "batch_size": 32,
+                "learning_rate": 6e-5,
+                "dropout": 0,
+                "max_pair_tokens": 128,
+                "freeze": {"embeddings": True, "layers": 4},
+            },
+        },
+        "eval": {"output_dir": f"reports/{seed}", "rerank_depth": 10},
+    }
+
+
+def nearer(directory: Path, *arguments: str) -> None:
+    """Run a command as a user would; stop the benchmark if it fails."""
+    code = run(list(arguments))
+    if code:
+        sys.exit(f"nearer {' '.join(arguments)} ended with {code}")
+
+
+def per_query(report: Path, system: str) -> dict[str, float]:
+    """The measure of each test query."""
+    rows = (json.loads(line) for line in (report / "per_query.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["query_id"]: row["metrics"][MEASURE] for row in rows if row["system"] == system}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", nargs="?", default=os.environ.get("NEARER_KOREAN_HELP"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
+    parser.add_argument("--directory", default="korean-help-run", type=Path)
+    parser.add_argument("--no-reranker", action="store_true")
+    options = parser.parse_args()
+    if not options.documents or not Path(options.documents).exists():
+        parser.error("name the documents: an argument or NEARER_KOREAN_HELP")
+    documents = Path(options.documents).resolve()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.directory)
+    if not Path("models/multilingual-e5-small").exists():
+        e5.convert(e5.package_file(), Path("models/multilingual-e5-small"))
+    cpu_minutes: dict[int, float] = {}
+    for seed in options.seeds:
+        document = settings(documents, seed)
+        if options.no_reranker:
+            del document["train"]["reranker"]  # type: ignore[attr-defined]
+        path = Path(f"seed-{seed}.yaml")
+        path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+        shared = ("--set", f"seed={options.seeds[0]}")
+        nearer(Path(), "generate", "-c", str(path), *shared)
+        nearer(Path(), "train", "-c", str(path))
+        nearer(Path(), "eval", "-c", str(path))
+        manifest = json.loads(Path(f"models/embedding-{seed}/manifest.json").read_text(encoding="utf-8"))
+        cpu_minutes[seed] = manifest["metrics"]["cpu_seconds"] / 60
+    summary(options.seeds, cpu_minutes)
+
+
+def summary(seeds: list[int], cpu_minutes: dict[int, float]) -> None:
+    """Print what the seeds say together."""
+    dataset = Dataset.load(Path("datasets/help"))
+    reports = {seed: Path(f"reports/{seed}") for seed in seeds}
+    base = per_query(reports[seeds[0]], "base")
+    systems = {seed: per_query(reports[seed], "tuned") for seed in seeds}
+    mean = {query: sum(values[query] for values in systems.values()) / len(seeds) for query in base}
+    document_of = {j.query_id: dataset.passages[j.target].document_id for j in dataset.test}
+    groups = {query: dataset.groups[document_of[query]] for query in base}
+    result = compare(base, mean, groups, seed=seeds[0])
+    before = sum(base.values()) / len(base)
+    print(f"\n{len(base)} test queries, {len(set(groups.values()))} groups of documents, seeds {seeds}")
+    for seed, values in systems.items():
+        after = sum(values[query] for query in base) / len(base)
+        print(
+            f"  seed {seed}: {MEASURE} {before:.4f} -> {after:.4f} ({after / before - 1:+.1%}), {cpu_minutes[seed]:.1f} CPU-minutes of training"
+        )
+    print(
+        f"  mean: {before:.4f} -> {before + result.difference:.4f} ({result.difference / before:+.1%}), "
+        f"paired 95 % interval [{result.low:+.4f}, {result.high:+.4f}]"
+    )
+
+
+if __name__ == "__main__":
+    main()

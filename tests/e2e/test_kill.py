@@ -1,0 +1,140 @@
+"""kill -9 during any stage, then the same command: it completes, and the result equals an undisturbed run's.
+
+A child process counts what it does to the file system (Python's audit events) and kills itself at a chosen count, so
+that kill points are enumerated and repeatable instead of timed.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STAGES: dict[str, tuple[tuple[str, ...], str]] = {
+    "generate": (("generate",), "datasets/d"),
+    "train embedding": (("train", "embedding"), "models/e"),
+    "train reranker": (("train", "reranker"), "models/r"),
+    "eval": (("eval",), "reports/r"),
+    "export-onnx": (("export-onnx",), "models/o"),
+    "reindex": (("reindex",), "indexes/i"),
+}
+CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.move"}
+PRELOAD = ["nearer.cli.app", "torch", "sentence_transformers", "datasets", "bm25s", "kiwipiepy", "faiss", "ir_measures"]
+
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(PRELOAD)
+
+
+def child(directory: str, arguments: list[str], kill_at: int, answer: Any) -> None:
+    """Run a command line; SIGKILL at the given count of changes below the directory (0: never)."""
+    os.chdir(directory)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    log = os.open("child.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    count = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal count
+        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if not writes and event not in CHANGES:
+            return
+        if not str(args[0] if isinstance(args[0], str | os.PathLike) else "").startswith(
+            (directory, "./", "models", "datasets")
+        ):
+            return
+        count += 1
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    from nearer.cli.app import run
+
+    answer.send((run(arguments), count))
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    changes: int
+    log: str
+
+
+def run_child(directory: Path, arguments: tuple[str, ...], kill_at: int = 0) -> Ended:
+    ours, theirs = processes.Pipe(duplex=False)
+    process = processes.Process(target=child, args=(str(directory), list(arguments), kill_at, theirs))
+    process.start()
+    theirs.close()
+    process.join()
+    code, changes = (process.exitcode, 0) if process.exitcode else ours.recv()
+    log = directory / "child.log"
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
+    return Ended(code=code if code is not None else -1, changes=changes, log=text)
+
+
+def result(directory: Path, address: str) -> dict[str, dict[str, str]]:
+    """sha256 by file of each artifact at or below an address."""
+    return {
+        str(path.parent.relative_to(directory)): {
+            entry["path"]: entry["sha256"] for entry in json.loads(path.read_text())["files"]
+        }
+        for path in sorted((directory / address).rglob("manifest.json"))
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
+    """All stages run once, in order, each from what the one before made; `before-N` is what stood before stage N."""
+    top = tmp_path_factory.mktemp("undisturbed")
+    current = top / "0"
+    shutil.copytree(made, current)
+    for name in ("datasets/d", "models/e", ".nearer"):
+        shutil.rmtree(current / name, ignore_errors=True)
+    for number, (arguments, _) in enumerate(STAGES.values(), 1):
+        following = top / str(number)
+        shutil.copytree(current, following)
+        ended = run_child(following, arguments)
+        assert ended.code == 0, ended.log
+        (following / "changes").write_text(str(ended.changes))
+        current = following
+    return top
+
+
+def check(undisturbed: Path, tmp_path: Path, stage: str, shares: list[float]) -> int:
+    number = list(STAGES).index(stage) + 1
+    arguments, address = STAGES[stage]
+    expected = result(undisturbed / str(number), address)
+    assert expected
+    changes = int((undisturbed / str(number) / "changes").read_text())
+    assert changes > 5
+    points = sorted({max(1, round(share * changes)) for share in shares})
+    for point in points:
+        directory = tmp_path / str(point)
+        shutil.copytree(undisturbed / str(number - 1), directory)
+        killed = run_child(directory, arguments, kill_at=point)
+        assert killed.code == -signal.SIGKILL, killed.log
+        again = run_child(directory, arguments)
+        assert again.code == 0, again.log
+        assert result(directory, address) == expected, f"killed at change {point} of {changes}"
+        shutil.rmtree(directory)
+    return len(points)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_run_again_gives_the_same_result(undisturbed: Path, tmp_path: Path, stage: str) -> None:
+    """Two kill points a stage: in the middle of the work, and while the result is published."""
+    check(undisturbed, tmp_path, stage, [0.45, 0.93])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_part_of_a_stage_survives_a_kill(undisturbed: Path, tmp_path: Path, stage: str) -> None:
+    """Thirty kill points spread over each stage."""
+    count = check(undisturbed, tmp_path, stage, [(index + 0.5) / 30 for index in range(30)])
+    print(f"{stage}: {count} kill points")
