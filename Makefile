@@ -46,7 +46,7 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 
 bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.jsonl)
-	$(BIN)/python tests/bench/korean_help.py
+	$(BIN)/python tests/bench/korean_help.py $(KOREAN_HELP)
 
 lock: setup ## resolve the frozen requirements anew (needs uv on PATH)
 	uv pip compile pyproject.toml --extra train --extra onnx --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -39,8 +39,12 @@ def resolve(address: str, *, root: str) -> str:
             raise InputError(f"{address!r} leaves the artifacts root {root!r}", rule="no `..` in a name under the root")
         full = f"{root.rstrip('/') or '/'}/{address}" if root != "." else f"./{address}"
     if full.startswith("s3://"):
-        return "s3://" + "/".join(part for part in full.removeprefix("s3://").split("/") if part)
-    return os.path.abspath(os.path.expanduser(full))  # noqa: PTH100, PTH111 - Path() would swallow a trailing `..`
+        parts = [part for part in full.removeprefix("s3://").split("/") if part not in {"", "."}]
+        if not parts:
+            raise InputError(f"{address!r} names no bucket", rule="s3://bucket/prefix")
+        return "s3://" + "/".join(parts)
+    # POSIX leaves two slashes at the start as they are; here they mean nothing.
+    return "/" + os.path.abspath(os.path.expanduser(full)).lstrip("/")  # noqa: PTH100, PTH111 - Path() would swallow a trailing `..`
 
 
 def is_s3(address: str) -> bool:

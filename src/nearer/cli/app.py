@@ -21,7 +21,6 @@ from nearer.cli.train import train
 
 app = typer.Typer(
     name="nearer",
-    help="Fine-tunes the retrieval models of a Korean RAG, proves on held-out data whether they got better, ships them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -63,11 +63,12 @@ def execute(
         if dry_run:
             typer.echo(plan_text(job.plan(settings, store, **arguments)))
             continue
-        _run(job, settings, store, progress, arguments, show)
+        _run(job, settings=settings, store=store, progress=progress, arguments=arguments, show=show)
 
 
 def _run(
     job: Any,
+    *,
     settings: Settings,
     store: Store,
     progress: Progress,
@@ -149,5 +150,5 @@ def _report_fault(error: BaseException) -> None:
 
     traceback.print_exception(error, file=sys.stderr)
     sys.stderr.write(
-        "\nThis is a fault of nearer's own. Please report it with the lines above, `nearer --version` and the settings.\n"
+        "\nThis is a fault of nearer's own. Please report it with these lines, `nearer --version` and the settings.\n"
     )

@@ -231,8 +231,8 @@ class ExportSettings(Section):
         None, description="Dataset whose pairs prove parity; default: the output of `generate` if it is there."
     )
     output_dir: Address = execution("models/onnx_reranker", description="Address of the directory that is made.")
-    opset: Annotated[int, Field(ge=14, le=22)] = 17
-    """ONNX operator set."""
+    opset: Annotated[int, Field(ge=14, le=20)] = 17
+    """ONNX operator set; 20 is the newest that the tracing exporter writes."""
     int8: bool = True
     """Make the dynamically quantised variant as well."""
     parity_pairs: PositiveInt = 200

@@ -1,0 +1,272 @@
+"""Documents and queries in, a dataset out: the steps in their order."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from nearer.corpus.dataset import Chunking, Dataset
+from nearer.corpus.leak import find_leaks
+from nearer.errors import InputError, NearerError
+from nearer.generate.audit import Audit
+from nearer.generate.candidates import Candidate
+from nearer.generate.corpus import Corpus, read_corpus
+from nearer.generate.headings import without_headings
+from nearer.generate.judges import Encode
+from nearer.generate.negatives import Mining, TrainingPart, choose_training_part
+from nearer.generate.sides import RealQueries, Sides, choose_sides, draw
+from nearer.generate.sources import Source, gather
+from nearer.generate.unique import unique
+from nearer.progress import Progress
+from nearer.records import ORIGINS, Judgment
+
+AUDIT: Final = "audit.json"
+ENHANCED: Final = "enhanced.jsonl"
+
+
+def build_dataset(
+    directory: Path,
+    *,
+    documents: Path,
+    queries: Path | None,
+    enhanced: Path | None,
+    sources: Literal["auto"] | Collection[Source],
+    real_queries: RealQueries,
+    test_share: float,
+    near_duplicate: float,
+    min_query_characters: int,
+    max_queries: int | None,
+    llm_model: str | None,
+    chunking: Chunking,
+    max_tokens: int,
+    mining: Mining,
+    seed: int,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    encode: Encode,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write the dataset, its audit and its guide form into the directory.
+
+    Args:
+        directory: receives the files.
+        documents: file or folder.
+        queries: the user's own, if any.
+        enhanced: an `eval_enhanced.jsonl`, if any.
+        sources: where queries come from; see `gather`.
+        real_queries: see `choose_sides`.
+        test_share: see `choose_sides`.
+        near_duplicate: see `nearer.corpus.group.group`.
+        min_query_characters: shorter queries are left out.
+        max_queries: at most so many, drawn with the seed.
+        llm_model: named by the guide's settings; only mentioned in words.
+        chunking: recorded in the dataset; its template renders passages.
+        max_tokens: of a passage.
+        mining: of hard negatives.
+        seed: of every draw.
+        count_tokens: of the embedder.
+        encode: of the embedder.
+        progress: told what happens.
+
+    Returns:
+        The counts, for the manifest.
+
+    Raises:
+        InputError: documents or queries are wrong, or nothing can be made of them.
+        NearerError: the dataset leaks from test to train; a fault of nearer's own.
+    """
+    audit = Audit()
+    corpus = read_corpus(
+        documents,
+        max_tokens=max_tokens,
+        count_tokens=count_tokens,
+        near_duplicate=near_duplicate,
+        seed=seed,
+        progress=progress,
+    )
+    sizes = Counter(corpus.groups.values())
+    progress.say(
+        "documents read",
+        documents=len(corpus.of_document),
+        passages=len(corpus.passages),
+        groups=len(sizes),
+        largest_group=max(sizes.values()),
+    )
+    gathered = gather(
+        corpus,
+        sources=sources,
+        queries=queries,
+        enhanced=enhanced,
+        min_query_characters=min_query_characters,
+        llm_model=llm_model,
+        audit=audit,
+        progress=progress,
+    )
+    kept = draw(unique(gathered, corpus, audit=audit), at_most=max_queries, seed=seed, audit=audit)
+    sides = choose_sides(kept, corpus, real_queries=real_queries, test_share=test_share, seed=seed, audit=audit)
+    _require_queries(sides, progress)
+    passages = without_headings(corpus, (*sides.train, *sides.test))
+    part = choose_training_part(
+        sides.train,
+        passages,
+        corpus,
+        test_groups=sides.test_groups,
+        template=chunking.template,
+        mining=mining,
+        encode=encode,
+        progress=progress,
+    )
+    dataset = Dataset(
+        passages=passages,
+        queries={candidate.query.id: candidate.query for candidate in (*sides.train, *sides.test)},
+        train=tuple(_train_judgments(sides.train, part)),
+        test=tuple(_test_judgments(sides.test)),
+        positives={candidate.query.id: candidate.positives for candidate in sides.train if candidate.positives},
+        negatives=part.negatives,
+        groups=corpus.groups,
+        chunking=chunking,
+    )
+    _require_no_leaks(dataset, near_duplicate=near_duplicate, seed=seed)
+    dataset.write(directory)
+    _write_enhanced(directory / ENHANCED, sides.train, dataset, part)
+    summary = _summary(corpus, sides, part, audit, sizes)
+    audit.facts.update(_facts(corpus, sides, part, sizes, gathered, tokens=count_tokens(_texts(dataset))))
+    text = json.dumps({"summary": summary, **audit.as_json()}, ensure_ascii=False, indent=2) + "\n"
+    (directory / AUDIT).write_text(text, encoding="utf-8")
+    _say(summary, progress)
+    return summary
+
+
+def _require_queries(sides: Sides, progress: Progress) -> None:
+    if not sides.train and not sides.test:
+        raise InputError(
+            "no query is left: all were dropped by the rules",
+            rule="at least one query trains or tests",
+            way_out="give more documents or queries; `nearer doctor data` counts what each rule drops",
+        )
+    if not sides.train:
+        progress.warn("no query can train: this dataset can only evaluate")
+    if not sides.test:
+        progress.warn("no query is held out: nothing can be proved with this dataset")
+
+
+def _train_judgments(train: Sequence[Candidate], part: TrainingPart) -> Iterator[Judgment]:
+    for candidate in train:
+        for passage in part.positives[candidate.query.id]:
+            yield Judgment(query_id=candidate.query.id, target=passage)
+        for document in candidate.documents:
+            yield Judgment(query_id=candidate.query.id, target=document, level="document")
+
+
+def _test_judgments(test: Sequence[Candidate]) -> Iterator[Judgment]:
+    """Documents where the source knows documents: they were judged by people, links were found by us."""
+    for candidate in test:
+        for document in candidate.documents:
+            yield Judgment(query_id=candidate.query.id, target=document, level="document")
+        for passage in candidate.passages if not candidate.documents else ():
+            yield Judgment(query_id=candidate.query.id, target=passage)
+
+
+def _require_no_leaks(dataset: Dataset, *, near_duplicate: float, seed: int) -> None:
+    leaks = find_leaks(dataset, near_duplicate=near_duplicate, seed=seed)
+    if leaks:
+        shown = "\n    ".join(str(leak) for leak in leaks[:5])
+        raise NearerError(f"the dataset would leak from test to train in {len(leaks)} places\n    {shown}")
+
+
+def _texts(dataset: Dataset) -> list[str]:
+    return [passage.text for passage in dataset.passages.values()]
+
+
+def _write_enhanced(path: Path, train: Sequence[Candidate], dataset: Dataset, part: TrainingPart) -> None:
+    """The training queries in the guide's own form."""
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for candidate in train:
+            id_ = candidate.query.id
+            positives = [dataset.passages[passage].text for passage in part.positives[id_]]
+            negatives = [
+                dataset.passages[negative.corpus_id].text if negative.corpus_id is not None else negative.text
+                for negative in part.negatives.get(id_, ())
+            ]
+            row = {
+                "eval_id": id_,
+                "query": candidate.query.text,
+                "ideal_context": [*positives, *candidate.positives],
+                "ideal_answer": candidate.answer,
+                "hard_negative_context": negatives,
+            }
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _summary(corpus: Corpus, sides: Sides, part: TrainingPart, audit: Audit, sizes: Counter[str]) -> dict[str, Any]:
+    """The counts that the manifest and the last lines of the log carry."""
+    return {
+        "documents": len(corpus.of_document),
+        "passages": len(corpus.passages),
+        "groups": len(sizes),
+        "largest_group": max(sizes.values()),
+        "train_queries": len(sides.train),
+        "test_queries": len(sides.test),
+        "train_by_origin": _by_origin(sides.train),
+        "test_by_origin": _by_origin(sides.test),
+        "negatives": sum(len(found) for found in part.negatives.values()),
+        "dropped": dict(sorted(audit.counts.items())),
+    }
+
+
+def _say(summary: dict[str, Any], progress: Progress) -> None:
+    for name in ("train", "test"):
+        progress.say(f"{name} queries", total=summary[f"{name}_queries"], **summary[f"{name}_by_origin"])
+    progress.say("hard negatives", total=summary["negatives"])
+    if summary["dropped"]:
+        progress.say("queries left out", **summary["dropped"])
+
+
+def _by_origin(candidates: Sequence[Candidate]) -> dict[str, int]:
+    counts = Counter(candidate.query.origin for candidate in candidates)
+    return {origin: counts[origin] for origin in ORIGINS if counts[origin]}
+
+
+def _facts(
+    corpus: Corpus,
+    sides: Sides,
+    part: TrainingPart,
+    sizes: Counter[str],
+    gathered: Sequence[Candidate],
+    *,
+    tokens: Sequence[int],
+) -> dict[str, Any]:
+    """What audit.json says beside the drops."""
+    largest = min(sizes, key=lambda group: (-sizes[group], group))
+    members = [document for document, group in corpus.groups.items() if group == largest]
+    queries = len(sides.train) + len(sides.test)
+    return {
+        "gathered_by_origin": _by_origin(gathered),
+        "test_share": round(len(sides.test) / queries, 4),
+        "group_sizes": {str(size): count for size, count in sorted(Counter(sizes.values()).items())},
+        "largest_group": {"size": len(members), "documents": members[:10]},
+        "test_groups": len(sides.test_groups),
+        "length": {
+            "passage_tokens": _spread(tokens),
+            "passages_per_document": _spread([len(passages) for passages in corpus.of_document.values()]),
+            "train_query_characters": _spread([len(candidate.query.text) for candidate in sides.train]),
+            "test_query_characters": _spread([len(candidate.query.text) for candidate in sides.test]),
+        },
+        "mining": part.audit,
+    }
+
+
+def _spread(values: Sequence[int]) -> dict[str, float] | None:
+    if not values:
+        return None
+    ordered = sorted(values)
+    return {
+        "min": ordered[0],
+        "median": statistics.median(ordered),
+        "mean": round(statistics.fmean(ordered), 2),
+        "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        "max": ordered[-1],
+    }

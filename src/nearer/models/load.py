@@ -1,0 +1,411 @@
+"""Models from a `ModelSource`: embedders and rerankers with their contract, whatever form the base model has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nearer.errors import ArtifactCorrupt, DoesNotFit, InputError, NearerError
+from nearer.models.causal import append_end_token, is_causal, make_padding_explicit
+from nearer.models.contract import Contract
+from nearer.models.encode import Embedder
+from nearer.models.score import Reranker
+from nearer.models.source import ModelSource
+from nearer.store.manifest import file_sha256
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+Device = Literal["auto", "cpu", "cuda"]
+PoolingChoice = Literal["auto", "mean", "cls", "lasttoken"]
+# intfloat/e5-* and multilingual-e5-*, whose configs name no prompts; e5-*-instruct is prompted in another way.
+_E5 = re.compile(r"(^|[/_-])e5([-_./]|$)(?!.*instruct)", re.IGNORECASE)
+_E5_PREFIXES = ("query: ", "passage: ")
+_ENDLESS = 1 << 20  # transformers' "no maximum" is 1e30
+
+
+def load_embedder(
+    source: ModelSource,
+    *,
+    device: Device = "auto",
+    trust_remote_code: bool = False,
+    pooling: PoolingChoice = "auto",
+    query_prefix: str | None = None,
+    passage_prefix: str | None = None,
+    passage_template: str | None = None,
+    chunker: str | None = None,
+    chunk_tokens: int | None = None,
+) -> Embedder:
+    """Load a sentence-transformers directory, or wrap a bare checkpoint, in fp32.
+
+    The contract is the model's own `contract.json`, else derived from what the model says. Arguments that are not None
+    (or `auto`) come before both. A bare encoder gets mean pooling; a bare decoder an explicit pad token, an appended
+    end token and last-token pooling; both get normalisation.
+
+    Raises:
+        InputError: the model cannot be read, or needs its own code and `trust_remote_code` is false.
+        ArtifactCorrupt: a plain directory whose bytes are not those that its contract names.
+        DoesNotFit: no memory for it.
+    """
+    refuse_remote_code(source, trust_remote_code=trust_remote_code)
+    if is_cross_encoder(source):
+        raise InputError(
+            f"{source.name!r} is a reranker, not an embedder",
+            where=str(source.path),
+            rule="an embedder, or a bare checkpoint that becomes one",
+        )
+    known = Contract.load(source.path)
+    bare = not (source.path / "modules.json").is_file()
+    with _readable(source):
+        if bare:
+            model = _wrap_checkpoint(source, device=device, trust_remote_code=trust_remote_code, pooling=pooling)
+        else:
+            model = _load_sentence_transformer(source, device=device, trust_remote_code=trust_remote_code)
+        _require_tokenizer(model.tokenizer, source.path)
+        _follow_tokenizer_json(model.tokenizer, source.path)
+        _limit_length(model)
+        make_padding_explicit(model.tokenizer, model[0].config)
+        if pooling != "auto":
+            _set_pooling(model, pooling)
+        if bare:
+            model.tokenizer.padding_side = "right"
+        if _pooling(model) == "lasttoken" and (bare or pooling == "lasttoken"):
+            append_end_token(model.tokenizer)
+        contract = known or _derive_embedder_contract(source, model)
+    if known is not None:
+        _require_own_bytes(source, known, tokenizer=model.tokenizer)
+    given: dict[str, Any] = {
+        "query_prefix": query_prefix,
+        "passage_prefix": passage_prefix,
+        "passage_template": passage_template,
+        "chunker": chunker,
+        "chunk_tokens": chunk_tokens,
+        "pooling": None if pooling == "auto" else pooling,
+    }
+    contract = replace(contract, **{name: value for name, value in given.items() if value is not None})
+    model.prompts = {"query": contract.query_prefix, "document": contract.passage_prefix}
+    model.default_prompt_name = None
+    return Embedder(contract=contract, model=model)
+
+
+def load_reranker(
+    source: ModelSource,
+    *,
+    device: Device = "auto",
+    trust_remote_code: bool = False,
+    max_pair_tokens: int | None = None,
+    passage_template: str | None = None,
+    new_head: bool = False,
+) -> Reranker:
+    """Load a cross-encoder in fp32; with `new_head`, also make one of an encoder or embedder.
+
+    A new head has random weights: seed PyTorch before.
+
+    Raises:
+        InputError: it is no cross-encoder with one label and `new_head` is false, it cannot be read, or needs its own
+            code and `trust_remote_code` is false.
+        ArtifactCorrupt: a plain directory whose bytes are not those that its contract names.
+        DoesNotFit: no memory for it.
+    """
+    from torch import nn
+
+    refuse_remote_code(source, trust_remote_code=trust_remote_code)
+    ready = is_cross_encoder(source)
+    if not ready and not new_head:
+        raise InputError(
+            f"{source.name!r} is not a reranker",
+            where=str(source.path),
+            rule="a sequence-classification model with one label",
+            way_out="train one: `nearer train reranker`",
+        )
+    known = Contract.load(source.path) if ready else None
+    with _readable(source):
+        model = _load_cross_encoder(source, device=device, trust_remote_code=trust_remote_code)
+        _require_tokenizer(model.tokenizer, source.path)
+        _follow_tokenizer_json(model.tokenizer, source.path)
+        _limit_length(model)
+        make_padding_explicit(model.tokenizer, model.config)
+        model.activation_fn = nn.Identity()
+        contract = known or _derive_reranker_contract(source, model)
+    if known is not None:
+        _require_own_bytes(source, known, tokenizer=model.tokenizer)
+    if passage_template is not None:
+        contract = replace(contract, passage_template=passage_template)
+    if max_pair_tokens is not None:
+        longest = min(max_pair_tokens, contract.max_pair_tokens or max_pair_tokens)
+        contract = replace(contract, max_pair_tokens=longest)
+    model.max_seq_length = contract.max_pair_tokens
+    return Reranker(contract=contract, model=model)
+
+
+def is_cross_encoder(source: ModelSource) -> bool:
+    """Whether the model already scores pairs: one label, and a sequence-classification head."""
+    if source.manifest is not None:
+        return source.manifest.kind == "reranker"
+    config = source.config()
+    heads = config.get("architectures") or []
+    labels = len(config.get("id2label") or {0: ""}) if "num_labels" not in config else config["num_labels"]
+    return any(str(head).endswith("ForSequenceClassification") for head in heads) and labels == 1
+
+
+def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
+    """Refuse a model that only runs with Python code of its own, unless that is trusted.
+
+    Raises:
+        InputError: says so.
+    """
+    if trust_remote_code:
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = source.config()
+    own_architecture = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    own_modules = []
+    modules = source.path / "modules.json"
+    if modules.is_file():
+        with _readable(source):
+            listed = json.loads(modules.read_text(encoding="utf-8"))
+            own_modules = [entry["type"] for entry in listed if not entry["type"].startswith("sentence_transformers.")]
+    if own_architecture or own_modules:
+        what = ", ".join(own_modules) or f"model type {config.get('model_type')!r}"
+        raise InputError(
+            f"model {source.name!r} needs Python code of its own ({what})",
+            where=str(source.path),
+            rule="no foreign code runs unless `trust_remote_code` is true",
+            way_out="read that code, then set `trust_remote_code: true` in this section, or choose another model",
+        )
+
+
+def weights_sha256(directory: Path) -> str:
+    """One sha256 of all weights of a model directory: names and contents, safetensors before pickled ones."""
+    for pattern in ("*.safetensors", "*.bin"):
+        files = sorted(file for file in directory.rglob(pattern) if file.is_file())
+        if files:
+            listing = [(str(file.relative_to(directory)), file_sha256(file)) for file in files]
+            return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    return ""
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """The sha256 of a tokenizer's definition, without padding and truncation, which belong to a call."""
+    if tokenizer.is_fast:
+        definition = json.loads(tokenizer.backend_tokenizer.to_str())
+        definition.update(padding=None, truncation=None)
+    else:
+        definition = dict(sorted(tokenizer.get_vocab().items()))
+    canonical = json.dumps(definition, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@contextmanager
+def _readable(source: ModelSource) -> Iterator[None]:
+    """Turn whatever the libraries raise over a model that they cannot read into words."""
+    import torch
+
+    try:
+        yield
+    except NearerError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise DoesNotFit(f"no memory for model {source.name!r}", where=str(source.path)) from error
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot load model {source.name!r}: {first}",
+            where=str(source.path),
+            rule="a sentence-transformers directory or a transformers checkpoint, with weights and tokenizer",
+            way_out="fetch or save the model again, or choose another",
+        ) from error
+
+
+def _device(device: Device) -> str:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device `cuda` is asked for and PyTorch sees no GPU", rule="`auto`, `cpu`, or a visible GPU")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def _quiet() -> None:
+    """Progress and warnings of loading are ours to show."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _load_sentence_transformer(source: ModelSource, *, device: Device, trust_remote_code: bool) -> SentenceTransformer:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    _quiet()
+    return SentenceTransformer(
+        str(source.path),
+        device=_device(device),
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+        model_kwargs={"dtype": torch.float32},
+    )
+
+
+def _wrap_checkpoint(
+    source: ModelSource, *, device: Device, trust_remote_code: bool, pooling: PoolingChoice
+) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+    transformer = _transformer(source, task="feature-extraction", trust_remote_code=trust_remote_code)
+    mode = pooling if pooling != "auto" else "lasttoken" if is_causal(transformer.config) else "mean"
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), mode), Normalize()]
+    model = SentenceTransformer(modules=modules, device=_device(device), local_files_only=True)
+    model.similarity_fn_name = "cosine"
+    return model
+
+
+def _load_cross_encoder(source: ModelSource, *, device: Device, trust_remote_code: bool) -> CrossEncoder:
+    from sentence_transformers import CrossEncoder
+
+    transformer = _transformer(source, task="sequence-classification", trust_remote_code=trust_remote_code)
+    return CrossEncoder(modules=[transformer], device=_device(device), local_files_only=True)
+
+
+def _transformer(source: ModelSource, *, task: str, trust_remote_code: bool) -> Any:
+    import torch
+    from sentence_transformers.base.modules import Transformer
+
+    _quiet()
+    place = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    return Transformer(
+        str(source.path),
+        transformer_task=task,
+        model_kwargs={**place, "dtype": torch.float32},
+        processor_kwargs=dict(place),
+        config_kwargs={**place, **({"num_labels": 1} if task == "sequence-classification" else {})},
+    )
+
+
+def _require_tokenizer(tokenizer: Any, directory: Path) -> None:
+    """Refuse a model without one: transformers 5 makes an empty tokenizer of nothing, and every text is unknown."""
+    names = {*getattr(tokenizer, "vocab_files_names", {}).values(), "tokenizer.json"}
+    if not any(found.is_file() for name in names for found in directory.rglob(name)):
+        raise InputError(
+            "the model has no tokenizer",
+            where=str(directory),
+            rule=f"one of {', '.join(sorted(names))}",
+            way_out="save the base model's tokenizer into the same directory",
+        )
+
+
+def _follow_tokenizer_json(tokenizer: Any, directory: Path) -> None:
+    """Do what tokenizer.json says: transformers 5 rebuilds some classes from their vocabulary and drops the rest."""
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    if not tokenizer.is_fast or not path.is_file():
+        return
+    written = Tokenizer.from_file(str(path))
+    for part in ("normalizer", "pre_tokenizer", "post_processor"):
+        if str(getattr(tokenizer.backend_tokenizer, part)) != str(getattr(written, part)):
+            setattr(tokenizer.backend_tokenizer, part, getattr(written, part))
+
+
+def _limit_length(model: Any) -> None:
+    """No text longer than there are positions: RoBERTa's family counts from its padding index, 514 rows hold 512."""
+    from torch import nn
+
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            rows = module.num_embeddings - module.padding_idx - 1
+            model.max_seq_length = min(model.max_seq_length or rows, rows)
+
+
+def _pooling_module(model: SentenceTransformer) -> Any:
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    return next((module for module in model if isinstance(module, Pooling)), None)
+
+
+def _pooling(model: SentenceTransformer) -> str | None:
+    module = _pooling_module(model)
+    return module.pooling_mode if module is not None and isinstance(module.pooling_mode, str) else None
+
+
+def _set_pooling(model: SentenceTransformer, pooling: str) -> None:
+    module = _pooling_module(model)
+    if module is None or not isinstance(module.pooling_mode, str):
+        raise InputError(
+            f"the model has no single pooling that {pooling!r} could replace",
+            rule="`pooling: auto` for this model",
+        )
+    module.pooling_mode = pooling
+
+
+def _derive_embedder_contract(source: ModelSource, model: SentenceTransformer) -> Contract:
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    normalised = any(isinstance(module, Normalize) for module in model)
+    query_prefix, passage_prefix = _prefixes(source, model)
+    longest = model.max_seq_length if (model.max_seq_length or _ENDLESS) < _ENDLESS else None
+    return Contract(
+        **_identity(source, model.tokenizer),
+        kind="embedder",
+        pooling=_pooling(model),  # type: ignore[arg-type]
+        normalize=normalised,
+        similarity="dot" if model.similarity_fn_name == "dot" and not normalised else "cosine",
+        dimension=model.get_embedding_dimension(),
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+        max_query_tokens=longest,
+        max_passage_tokens=longest,
+    )
+
+
+def _derive_reranker_contract(source: ModelSource, model: CrossEncoder) -> Contract:
+    longest = model.max_seq_length if (model.max_seq_length or _ENDLESS) < _ENDLESS else None
+    return Contract(**_identity(source, model.tokenizer), kind="reranker", max_pair_tokens=longest)
+
+
+def _identity(source: ModelSource, tokenizer: Any) -> dict[str, Any]:
+    names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    special = {str(getattr(tokenizer, name)): getattr(tokenizer, f"{name}_id") for name in names}
+    return {
+        "base_model": source.name,
+        "base_revision": source.revision,
+        "weights_sha256": weights_sha256(source.path),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "special_tokens": {token: number for token, number in special.items() if number is not None},
+        "padding_side": tokenizer.padding_side,
+    }
+
+
+def _prefixes(source: ModelSource, model: SentenceTransformer) -> tuple[str, str]:
+    prompts = model.prompts or {}
+    query = prompts.get("query") or ""
+    passage = prompts.get("document") or prompts.get("passage") or ""
+    if not query and not passage:
+        names = (source.name, str(source.config().get("_name_or_path") or ""))
+        if any(_E5.search(name) for name in names):
+            return _E5_PREFIXES
+    return query, passage
+
+
+def _require_own_bytes(source: ModelSource, contract: Contract, *, tokenizer: Any) -> None:
+    """An artifact was verified when it was opened; a plain directory that carries a contract is checked here."""
+    if source.origin == "artifact":
+        return
+    found = {"weights": weights_sha256(source.path), "tokenizer": tokenizer_sha256(tokenizer)}
+    named = {"weights": contract.weights_sha256, "tokenizer": contract.tokenizer_sha256}
+    different = [part for part in found if found[part] != named[part]]
+    if different:
+        raise ArtifactCorrupt(
+            f"the {' and '.join(different)} of {source.name!r} are not those that its contract.json names",
+            where=str(source.path),
+            rule="a model and its contract belong together",
+            way_out="fetch the model again; or remove contract.json, if it was changed on purpose",
+        )

@@ -1,0 +1,97 @@
+"""A generation: documents cut, encoded, written to a sink and checked. What is finished survives a kill."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer.corpus.chunk import chunk_all
+from nearer.errors import GateRefused
+from nearer.models.encode import Embedder
+from nearer.progress import Progress, timed
+from nearer.records import Document
+from nearer.reindex.check import check
+from nearer.reindex.passages import read_passages, write_passages
+from nearer.reindex.shards import encode_shards
+from nearer.reindex.sink import Sink
+
+
+def build(
+    sink: Sink,
+    embedder: Embedder,
+    documents: Iterable[Document],
+    work: Path,
+    *,
+    max_tokens: int,
+    shard_passages: int,
+    batch_tokens: int,
+    samples: int,
+    min_index_recall: float,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fill the sink and check it.
+
+    Args:
+        sink: not begun.
+        embedder: its contract says how to render and encode.
+        documents: streamed; not touched when the work directory holds the passages already.
+        work: for this model and these documents alone; survives a kill.
+        max_tokens: longest passage.
+        shard_passages: passages a shard.
+        batch_tokens: padded tokens a forward pass.
+        samples: see `check`.
+        min_index_recall: see `check`.
+        seed: see `check`.
+        progress: hears what happens.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        InputError: there is nothing to index.
+        GateRefused: a check failed.
+    """
+    passages = work / "passages.jsonl"
+    vectors = work / f"vectors-{shard_passages}"
+    if not passages.exists():
+        tracked = progress.track(documents, what="cutting documents")
+        cut = chunk_all(tracked, max_tokens=max_tokens, count_tokens=embedder.count_tokens)
+        write_passages(itertools.chain.from_iterable(cut), passages)
+    total = sum(1 for _ in read_passages(passages))
+    try:
+        sink.begin(contract=embedder.contract)
+        shards = encode_shards(
+            embedder,
+            passages,
+            vectors,
+            total=total,
+            shard_passages=shard_passages,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+        for number, shard, encoded in shards:
+            sink.write(number, shard, encoded)
+        with timed(progress, f"indexed {total} passages"):
+            sink.finish()
+        checked = check(
+            sink,
+            embedder,
+            passages=passages,
+            vectors=(np.load(path, mmap_mode="r") for path in sorted(vectors.glob("*.npy"))),
+            samples=samples,
+            min_index_recall=min_index_recall,
+            seed=seed,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+    except GateRefused:
+        shutil.rmtree(vectors, ignore_errors=True)  # the next try encodes again, or would be refused for ever
+        raise
+    count = sum(1 for _ in itertools.groupby(read_passages(passages), key=lambda passage: passage.document_id))
+    return {"documents": count, "dimension": embedder.contract.dimension, **checked.metrics()}

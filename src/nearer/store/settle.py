@@ -1,0 +1,77 @@
+"""Finishing a publication that was decided: steps 3 and 4 of `nearer.store.publish`, by whoever comes by."""
+
+from __future__ import annotations
+
+import time
+
+from nearer.errors import ArtifactCorrupt, Interrupted
+from nearer.process import STOP
+from nearer.store.manifest import MANIFEST
+from nearer.store.place import Place, State, look
+from nearer.store.space import AREA, Space
+
+PATIENCE_SECONDS = 30.0  # a guess: hard links take milliseconds, copies to another disk may take longer than this
+_POLL_SECONDS = 0.05
+
+
+def settle(space: Space, place: Place) -> State:
+    """Roll a pending address forward, then say what is there.
+
+    Raises:
+        Interrupted: another process is at it, and did not finish within `PATIENCE_SECONDS`.
+        ArtifactCorrupt: the winner's staging was tampered with.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (state := look(space, place)).staged:
+        STOP.check()
+        with space.alone(f"{place.claims}/lock") as mine:
+            if mine:
+                _roll_forward(space, place)
+                continue
+        if time.monotonic() > deadline:
+            raise being_replaced(place, "another process is copying the new artifact to it")
+        time.sleep(_POLL_SECONDS)
+    return state
+
+
+def drop(space: Space, staging: str) -> None:
+    """Remove a staging, its manifest first: from then on nobody may take it for complete."""
+    space.delete(f"{staging}/{MANIFEST}")
+    space.clear(staging)
+
+
+def being_replaced(place: Place, why: str) -> Interrupted:
+    """What a reader is told who can see neither the old artifact any more nor the new one yet."""
+    return Interrupted(
+        f"{place.address} is being replaced",
+        where=place.address,
+        rule=why,
+        way_out="run the same command again in a moment",
+    )
+
+
+def _roll_forward(space: Space, place: Place) -> None:
+    """Steps 3 and 4. Ends quietly when somebody else carried them out meanwhile."""
+    state = look(space, place)
+    if not state.claim or not state.staged:
+        return
+    staging = place.staging(state.claim.attempt)
+    wanted = {entry.path for entry in state.staged.files}
+    for stray in space.list(place.address):
+        if stray not in wanted and stray != MANIFEST:
+            if space.read(f"{staging}/{MANIFEST}") is None:
+                return
+            space.delete(f"{place.address}/{stray}")
+    try:
+        for name in [*sorted(wanted), MANIFEST]:
+            space.copy(f"{staging}/{name}", f"{place.address}/{name}")
+    except FileNotFoundError as error:
+        if space.read(f"{staging}/{MANIFEST}") is None:
+            return
+        raise ArtifactCorrupt(
+            f"{place.address} cannot be finished: {error.filename} is gone",
+            where=staging,
+            rule=f"{AREA}/ is the store's own, nobody else removes files there",
+            way_out=f"remove {staging} and what is at {place.address}, then run the same command again",
+        ) from error
+    drop(space, staging)

@@ -1,0 +1,122 @@
+"""Training of a reranker: binary classification of query-passage pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentence_transformers import CrossEncoderTrainer, CrossEncoderTrainingArguments
+
+from nearer.models.encode import use_all_cores
+from nearer.models.score import Reranker
+from nearer.progress import Progress
+from nearer.records import Hit
+from nearer.train.collate import RerankerCollator, pair_truncated_share
+from nearer.train.embedding import mean_ndcg
+from nearer.train.holdout import Validation
+from nearer.train.loop import Recipe, Result, fit
+from nearer.train.loss import PairLoss
+from nearer.train.rows import Material
+from nearer.train.schedule import Schedule
+
+_COLLAPSED = 0.05
+"""Standard deviation of the validation logits below which a reranker has learnt nothing. A trained one has about 3; on
+the plateau where it gives every pair the same score it has 0.01."""
+
+
+def train_reranker(
+    reranker: Reranker,
+    material: Material,
+    *,
+    recipe: Recipe,
+    batch_size: int,
+    hard_negatives: int,
+    random_negatives: int,
+    has_head: bool,
+    work: Path,
+    progress: Progress,
+) -> tuple[Result, dict[str, Any]]:
+    """Train a reranker in place.
+
+    Args:
+        reranker: its contract says how long a pair may be.
+        material: what trains and what validates.
+        recipe: how to learn.
+        batch_size: pairs a step.
+        hard_negatives: mined negatives a positive pair.
+        random_negatives: random negatives a positive pair.
+        has_head: the base model already is a reranker; a fresh head's random weights are never published.
+        work: for checkpoints.
+        progress: hears of it.
+
+    Returns:
+        How it went, and facts for the manifest.
+    """
+    use_all_cores()
+    model = reranker.model
+    longest = reranker.contract.max_pair_tokens or 512
+    schedule = Schedule(material=material, hard=hard_negatives, random=random_negatives, seed=recipe.seed)
+    collator = RerankerCollator(
+        material=material,
+        schedule=schedule,
+        tokenizer=model.tokenizer,
+        pairs=batch_size,
+        max_pair_tokens=longest,
+        groups=model.device.type == "cpu",
+    )
+    answers = [(material.queries[row.query_id], material.texts[row.positive]) for row in material.rows]
+    facts = {
+        "rows": len(material.rows),
+        "pairs_a_row": 1 + hard_negatives + random_negatives,
+        "validation_queries": len(material.validation.queries),
+        "validation_pairs": sum(map(len, material.validation.candidates.values())),
+        "truncated_pairs": round(pair_truncated_share(model.tokenizer, answers, max_tokens=longest), 4),
+    }
+    progress.say("training the reranker", steps=recipe.steps, batch_size=batch_size, **facts)
+    spread = [0.0]
+
+    def validate() -> float:
+        value, spread[0] = reranking_ndcg(reranker, material.validation, material.texts)
+        return value
+
+    result = fit(
+        model,
+        trainer_class=CrossEncoderTrainer,
+        arguments_class=CrossEncoderTrainingArguments,
+        collator=collator,
+        # As many negatives as there are share the weight of one positive: the base rate is one half.
+        loss=PairLoss(model, positive_weight=float(max(1, hard_negatives + random_negatives))),
+        validate=validate,
+        recipe=recipe,
+        work=work,
+        examples_per_step=batch_size,
+        base_may_win=has_head,
+        progress=progress,
+    )
+    facts["score_deviation"] = round(spread[0], 4)
+    if spread[0] < _COLLAPSED:
+        progress.warn(
+            "the reranker gives every pair all but the same score: it has not left the plateau on which fresh heads "
+            "start. Try more random_negatives, a higher learning_rate or more epochs, or start from a tuned embedder",
+            score_deviation=facts["score_deviation"],
+        )
+    return result, facts
+
+
+def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Any) -> tuple[float, float]:
+    """How well the candidates of the validation queries are ordered.
+
+    Returns:
+        Mean nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
+    """
+    places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
+    scores = reranker.score([(validation.queries[query], texts[key]) for query, key in places])
+    if not np.isfinite(scores).all():
+        return float("nan"), float("nan")
+    run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}
+    for (query, key), score in zip(places, scores.tolist(), strict=True):
+        run[query].append(Hit(key, score))
+    for hits in run.values():
+        hits.sort(key=lambda hit: (-hit.score, hit.target))
+    return mean_ndcg(run, validation), float(scores.std())

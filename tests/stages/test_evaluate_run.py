@@ -1,0 +1,273 @@
+"""`nearer eval` on tiny real models and a real store."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import pytest
+
+from nearer.corpus.dataset import Chunking, Dataset
+from nearer.errors import ArtifactExists, ArtifactMissing
+from nearer.evaluate.run import plan, run
+from nearer.models.load import load_embedder
+from nearer.models.save import save_embedder
+from nearer.models.source import find_model
+from nearer.progress import Silent
+from nearer.records import Judgment, Passage, Query
+from nearer.settings.model import Settings
+from nearer.store import InputEntry, Manifest, Store, open_store
+from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
+
+
+class Heard(Silent):
+    """Remembers what was said, and may pull the plug at a step."""
+
+    def __init__(self, *, die_while: str | None = None) -> None:
+        self.lines: list[str] = []
+        self.die_while = die_while
+
+    def say(self, message: str, **facts: object) -> None:
+        self.lines.append(message)
+
+    def warn(self, message: str, **facts: object) -> None:
+        self.lines.append(f"warning: {message}")
+
+    def track(self, items: Iterable[Any], *, what: str, total: int | None = None) -> Iterable[Any]:
+        for number, item in enumerate(items):
+            yield item
+            if self.die_while and self.die_while in what and number == 0:
+                raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two embedders, two cross-encoders, and a bare encoder."""
+    directory = tmp_path_factory.mktemp("models")
+    tiny_embedder(directory / "base", sentence_transformer=True)
+    tiny_embedder(directory / "tuned", sentence_transformer=True, seed=3)
+    tiny_embedder(directory / "bare", seed=4)
+    tiny_cross_encoder(directory / "cross", seed=1)
+    tiny_cross_encoder(directory / "tuned_cross", seed=2)
+    return directory
+
+
+def dataset() -> Dataset:
+    """30 documents of two passages; real queries are judged on passages, hypothetical ones on documents."""
+    passages, queries, groups, test = {}, {}, {}, []
+    for number, row in enumerate(korean_documents(30, seed=1)):
+        document = row["docid"]
+        groups[document] = f"g{number // 2}"
+        for part, text in enumerate(row["content"].split("\n## ")):
+            name = f"{document}#{part}"
+            passages[name] = Passage(id=name, document_id=document, text=text, title=row["title"])
+        question, asked = f"{document}:q", f"{document}:h"
+        queries[question] = Query(id=question, text=row["hypothetical_questions"][2][3:])
+        queries[asked] = Query(id=asked, text=row["hypothetical_questions"][0][3:], origin="hypothetical")
+        if number < 10:
+            test.append(Judgment(query_id=question, target=f"{document}#1"))
+            test.append(Judgment(query_id=asked, target=document, level="document"))
+    chunking = Chunking(chunker="kiwi-sentences-v1", max_tokens=200, template="{title}\n{text}")
+    return Dataset(passages=passages, queries=queries, train=(), test=tuple(test), groups=groups, chunking=chunking)
+
+
+def make_store(root: str) -> Store:
+    """A store with a published dataset."""
+    found = open_store(root)
+    with found.scratch() as directory:
+        dataset().write(directory)
+        links = {"eval_enhanced": {"exact": 6, "shingles": 1, "unlinked": 3}}
+        (directory / "audit.json").write_text(json.dumps({"ideal_contexts": links}), encoding="utf-8")
+        found.publish("data", directory, Manifest(kind="dataset", name="generate", fingerprint="d" * 64))
+    return found
+
+
+@pytest.fixture
+def store(workdir: Path) -> Store:
+    """A store in the current directory."""
+    return make_store(".")
+
+
+@pytest.fixture(scope="module")
+def finished(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store in which the evaluation ran, undisturbed."""
+    found = make_store(str(tmp_path_factory.mktemp("finished")))
+    run(settings(models), found, Silent())
+    return found
+
+
+def settings(models: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Settings:
+    fields = {
+        "dataset": "data",
+        "base_embedder": str(models / "base"),
+        "embedder": str(models / "tuned"),
+        "base_reranker": str(models / "cross"),
+        "reranker": str(models / "tuned_cross"),
+        "rerank_depth": 8,
+        "output_dir": "report",
+    }
+    return Settings.model_validate({"eval": {**fields, **changes}, "train": train or {}})
+
+
+def report_of(store: Store) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((store.open("report").path / "report.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def hashes(store: Store) -> dict[str, str]:
+    return {entry.path: entry.sha256 for entry in store.open("report").manifest.files}
+
+
+def test_every_retriever_stands_alone_and_with_every_reranker(finished: Store) -> None:
+    """Names, stages, order, queries by origin, corpus, and what no system can find."""
+    report, manifest = report_of(finished), finished.open("report").manifest
+    assert list(report["systems"]) == [
+        *("bm25", "bm25+base_reranker", "bm25+reranker"),
+        *("base", "base+base_reranker", "base+reranker"),
+        *("tuned", "tuned+base_reranker", "tuned+reranker"),
+    ]
+    assert {system["stage"] for name, system in report["systems"].items() if "+" in name} == {"rerank"}
+    assert (report["queries"], report["corpus_size"], report["queries_on_documents"]) == (20, 60, 10)
+    assert report["origins"] == {"hypothetical": 10, "real": 10}
+    assert report["ideal_contexts"] == {"linked": 7, "unlinked": 3}
+    assert report["groups"] == 5
+    assert "verdict" not in report
+    compared = [(one["before"], one["after"]) for one in report["comparisons"]]
+    assert compared[0] == ("base", "tuned")
+    assert ("tuned+base_reranker", "tuned+reranker") in compared
+    assert manifest.metrics["bm25 nDCG@10"] == round(report["systems"]["bm25"]["metrics"]["nDCG@10"], 4)
+    assert report["systems"]["bm25"]["metrics"]["R@10"] > 0.8  # the documents are made to be searchable
+
+
+def test_the_written_runs_give_our_numbers_in_any_other_tool(finished: Store) -> None:
+    """Six columns, and a library that breaks ties its own way finds none to break."""
+    report, path = report_of(finished), finished.open("report").path
+    first = (path / "runs" / "tuned+reranker.trec").read_text(encoding="utf-8").splitlines()[0].split()
+    assert (len(first), first[1], first[3], first[5]) == (6, "Q0", "1", "tuned+reranker")
+    qrels = list(ir_measures.read_trec_qrels(str(path / "qrels.trec")))
+    measures = {name: ir_measures.parse_measure(name) for name in report["measures"]}
+    for name, system in report["systems"].items():
+        written = list(ir_measures.read_trec_run(str(path / "runs" / f"{name}.trec")))
+        found = ir_measures.calc_aggregate(list(measures.values()), qrels, written)
+        assert {key: found[measure] for key, measure in measures.items()} == pytest.approx(system["metrics"])
+
+
+def test_the_values_of_the_queries_average_to_the_systems_values(finished: Store) -> None:
+    """One line a query, with what it is and what each system made of it."""
+    report, path = report_of(finished), finished.open("report").path
+    rows = [json.loads(line) for line in (path / "per_query.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 20
+    assert {row["level"] for row in rows} == {"passage", "document"}
+    for name, system in report["systems"].items():
+        mean = sum(row["systems"][name]["nDCG@10"] for row in rows) / len(rows)
+        assert mean == pytest.approx(system["metrics"]["nDCG@10"])
+
+
+def test_the_same_evaluation_again_is_free_and_another_one_is_refused(finished: Store, models: Path) -> None:
+    """Same fingerprint: done already. Another K: exit 2, unless --overwrite."""
+    first = finished.open("report").manifest
+    heard = Heard()
+    assert run(settings(models, device="cpu", batch_tokens=100), finished, heard) == first
+    assert "already done: eval" in heard.lines
+    with pytest.raises(ArtifactExists):
+        run(settings(models, ks=[2]), finished, Silent())
+
+
+@pytest.mark.parametrize("step", ["encoding passage", "scoring"])
+def test_a_killed_evaluation_goes_on_and_ends_in_the_same_bytes(
+    store: Store, finished: Store, models: Path, step: str
+) -> None:
+    """The report equals an undisturbed run's, file by file."""
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(models), store, Heard(die_while=step))
+    assert store.manifest("report") is None
+    run(settings(models), store, Silent())
+    assert hashes(store) == hashes(finished)
+    assert {"report.json", "report.html", "summary.md", "per_query.jsonl", "runs/bm25.trec"} <= set(hashes(store))
+
+
+def test_a_base_reranker_that_scores_no_pairs_yet_is_left_out(store: Store, models: Path) -> None:
+    """A bare encoder has no head; only the tuned reranker takes part."""
+    heard = Heard()
+    run(settings(models, base_reranker=str(models / "bare")), store, heard)
+    assert [name for name in report_of(store)["systems"] if "base_reranker" in name] == []
+    assert any("no cross-encoder yet" in line for line in heard.lines)
+
+
+def test_without_rerankers_and_bm25_two_embedders_are_left(store: Store, models: Path) -> None:
+    """A section that is not configured makes no systems; an incumbent that is the base is shown once."""
+    changes = {"reranker": None, "base_reranker": None, "bm25": False, "incumbent": str(models / "base")}
+    run(settings(models, **changes), store, Silent())
+    assert list(report_of(store)["systems"]) == ["base", "tuned"]
+
+
+def test_an_incumbent_of_its_own_is_compared_with_the_tuned_model(store: Store, models: Path) -> None:
+    """It stands between base and tuned."""
+    changes = {"reranker": None, "base_reranker": None, "incumbent": str(models / "bare")}
+    run(settings(models, **changes), store, Silent())
+    report = report_of(store)
+    assert list(report["systems"]) == ["bm25", "base", "incumbent", "tuned"]
+    assert ("incumbent", "tuned") in [(one["before"], one["after"]) for one in report["comparisons"]]
+
+
+@pytest.mark.parametrize(
+    ("train", "changes", "command"),
+    [
+        ({"embedding": {}}, {"embedder": None}, "nearer train embedding"),
+        ({"reranker": {}}, {"reranker": None}, "nearer train reranker"),
+    ],
+)
+def test_a_model_that_is_not_trained_yet_names_the_command_that_trains_it(
+    store: Store, models: Path, train: dict[str, Any], changes: dict[str, Any], command: str
+) -> None:
+    """Its default address looks like a hub id, and must not be looked for there."""
+    given = settings(models, train=train, **changes)
+    with pytest.raises(ArtifactMissing) as caught:
+        run(given, store, Silent())
+    assert command in str(caught.value)
+    assert command.removeprefix("nearer ") in str(plan(given, store).inputs)
+    assert store.manifest("report") is None
+
+
+def test_who_only_trains_a_reranker_needs_no_base_embedder(models: Path) -> None:
+    """The embedder in use today retrieves; the default base model is not fetched for nothing."""
+    given = {"train": {"reranker": {"base_model": str(models / "bare")}}, "eval": {"incumbent": str(models / "base")}}
+    names = [entry.name for entry in plan(Settings.model_validate(given), open_store(".")).inputs]
+    assert names == ["dataset", "incumbent", "base_reranker", "reranker"]
+
+
+def test_a_model_of_another_dataset_and_chunking_is_warned_about(store: Store, models: Path) -> None:
+    """Its training data may hold test queries, and its index will hold other passages."""
+    loaded = load_embedder(
+        find_model(str(models / "tuned"), store=store), device="cpu", chunker="kiwi-sentences-v1", chunk_tokens=40
+    )
+    with store.scratch() as directory:
+        save_embedder(loaded, directory)
+        inputs = {"dataset": InputEntry(address="elsewhere", fingerprint="e" * 64)}
+        store.publish("mine", directory, Manifest(kind="embedder", name="train", fingerprint="m" * 64, inputs=inputs))
+    heard = Heard()
+    run(settings(models, embedder="mine", reranker=None, base_reranker=None), store, heard)
+    warnings = [line for line in heard.lines if line.startswith("warning")]
+    assert [line for line in warnings if "trained on another dataset" in line]
+    assert [line for line in warnings if "tokens a chunk: model '40', dataset '200'" in line]
+
+
+def test_the_plan_says_what_is_there_and_touches_nothing(store: Store, models: Path) -> None:
+    """Inputs with their state, the systems, and the output."""
+
+    def everything() -> list[tuple[str, str]]:
+        files = sorted(path for path in Path().rglob("*") if path.is_file())
+        return [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+
+    before = everything()
+    planned = plan(settings(models, dataset="other", base_reranker=None), store)
+    states = {entry.name: entry.state for entry in planned.inputs}
+    assert states == {"dataset": "missing", "base": "there", "tuned": "there", "reranker": "there"}
+    assert planned.notes[0] == "systems: bm25, bm25+reranker, base, base+reranker, tuned, tuned+reranker"
+    assert everything() == before
+    without = {"reranker": None, "base_reranker": None, "bm25": False}
+    assert plan(settings(models, **without), store).state == "would be made"
+    run(settings(models, **without), store, Silent())
+    assert plan(settings(models, **without), store).state == "already done"

@@ -1,0 +1,251 @@
+"""`nearer train` as a whole: a dataset and a tiny base model in, a better model out that plain libraries load."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nearer.corpus.dataset import Dataset
+from nearer.errors import DoesNotFit, InputError
+from nearer.models.load import load_embedder, load_reranker
+from nearer.models.source import find_model
+from nearer.progress import Silent
+from nearer.settings.model import Settings
+from nearer.store import Built, Manifest, Store, open_store, produce
+from nearer.testing import korean_dataset, korean_documents, tiny_cross_encoder, tiny_embedder
+from nearer.train import run as job
+
+TEXTS = [document["content"] for document in korean_documents(6, 9)]
+EMBEDDING = {"base_model": "base", "learning_rate": 2e-3, "batch_size": 8, "max_steps": 12, "val_split": 0.2}
+RERANKER = {**EMBEDDING, "max_pair_tokens": 128}
+
+
+class Ears(Silent):
+    """Hears what a job says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, message: str, **facts: object) -> None:
+        self.said.append(f"{message} {json.dumps(facts)}")
+
+    def warn(self, message: str, **facts: object) -> None:
+        self.warned.append(message)
+
+
+def put_dataset(store: Store, dataset: Dataset) -> None:
+    def build(directory: Path, _work: object) -> Built:
+        dataset.write(directory)
+        return Built()
+
+    produce(
+        store,
+        Silent(),
+        kind="dataset",
+        name="generate",
+        address="datasets/dataset",
+        fingerprint="d" * 64,
+        inputs={},
+        settings={},
+        build=build,
+    )
+
+
+def train(root: Path, model: str, section: dict[str, Any], *, ears: Ears | None = None) -> Manifest:
+    settings = Settings.model_validate({"artifacts": str(root), "seed": 7, "train": {model: section}})
+    return job.run(settings, open_store(str(root)), ears or Ears(), model=model)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    put_dataset(open_store(str(tmp_path)), korean_dataset(40, 1))
+    return tmp_path
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "gpt_neox"])
+def test_a_trained_embedder_loads_plainly_and_is_another_model(root: Path, architecture: str) -> None:
+    """Saved, published, loaded by plain sentence-transformers: the same vectors, which are not the base's."""
+    from sentence_transformers import SentenceTransformer
+
+    tiny_embedder(root / "base", architecture=architecture)
+    section = {**EMBEDDING, "query_prefix": "query: ", "passage_prefix": "passage: "}
+    manifest = train(root, "embedding", section)
+    store = open_store(str(root))
+    tuned = load_embedder(find_model("models/fine_tuned_embedding", store=store))
+    path = store.open("models/fine_tuned_embedding", kind="embedder").path
+    plain = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+    assert np.abs(plain.encode_document(TEXTS) - tuned.encode_passages(TEXTS)).max() < 1e-5
+    assert np.abs(plain.encode_query(TEXTS) - tuned.encode_queries(TEXTS)).max() < 1e-5
+    base = load_embedder(find_model("base", store=store), query_prefix="query: ", passage_prefix="passage: ")
+    assert manifest.metrics["best_step"] > 0
+    assert np.abs(base.encode_passages(TEXTS) - tuned.encode_passages(TEXTS)).max() > 1e-3
+    contract = tuned.contract
+    assert (contract.base_model, contract.chunker, contract.chunk_tokens) == ("base", "testing", 200)
+    assert contract.base_revision == manifest.inputs["base_model"].fingerprint
+    assert contract.tokenizer_sha256 == base.contract.tokenizer_sha256
+    assert contract.weights_sha256 != base.contract.weights_sha256
+
+
+@pytest.mark.parametrize("start", ["cross-encoder", "bert", "embedder"])
+def test_a_trained_reranker_loads_plainly_and_is_another_model(root: Path, start: str) -> None:
+    """From a cross-encoder, a bare encoder or a tuned embedder of ours: plain CrossEncoder gives the same scores."""
+    from sentence_transformers import CrossEncoder
+
+    base = "base"
+    if start == "cross-encoder":
+        tiny_cross_encoder(root / "base")
+    else:
+        tiny_embedder(root / "base")
+    if start == "embedder":
+        train(root, "embedding", {**EMBEDDING, "max_steps": 2})
+        base = "models/fine_tuned_embedding"
+    manifest = train(root, "reranker", {**RERANKER, "base_model": base})
+    store = open_store(str(root))
+    tuned = load_reranker(find_model("models/fine_tuned_reranker", store=store))
+    pairs = [("가습기의 필터교체는 어떻게 합니까?", text) for text in TEXTS]
+    plain = CrossEncoder(str(store.open("models/fine_tuned_reranker").path), device="cpu", local_files_only=True)
+    assert np.abs(plain.predict(pairs) - tuned.score(pairs)).max() < 1e-5
+    assert tuned.contract.kind == manifest.kind == "reranker"
+    assert (tuned.contract.max_pair_tokens, tuned.contract.base_model) == (128, base)
+    if start == "cross-encoder" and manifest.metrics["best_step"]:
+        before = load_reranker(find_model("base", store=store), max_pair_tokens=128)
+        assert np.abs(before.score(pairs) - tuned.score(pairs)).max() > 1e-4
+    if start != "cross-encoder":
+        assert manifest.metrics["best_step"] > 0  # random weights of a fresh head are never the best ones
+
+
+def test_the_same_work_again_is_not_done(root: Path) -> None:
+    """A second run finds its artifact; execution fields change nothing about that."""
+    tiny_embedder(root / "base")
+    first = train(root, "embedding", {**EMBEDDING, "max_steps": 2})
+    ears = Ears()
+    again = train(root, "embedding", {**EMBEDDING, "max_steps": 2, "checkpoint_steps": 3}, ears=ears)
+    assert again == first
+    assert ears.said[0].startswith("already done")
+    assert not any((root / ".nearer" / "work").glob("*/step-*"))
+
+
+def test_two_runs_give_the_same_bytes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Training is a function of dataset, base model, section and seed: with dropout, freezing and negatives."""
+    section = {**EMBEDDING, "max_steps": 6, "negatives_per_query": 2, "dropout": 0.2}
+    tiny_embedder(root / "base")
+    other = tmp_path_factory.mktemp("other")
+    put_dataset(open_store(str(other)), korean_dataset(40, 1))
+    tiny_embedder(other / "base")
+    one, two = train(root, "embedding", section), train(other, "embedding", section)
+    assert one.files == two.files
+    assert one.fingerprint == two.fingerprint
+    assert one.metrics["history"] == two.metrics["history"]
+
+
+def test_frozen_weights_do_not_move(root: Path) -> None:
+    """Embeddings and the first layer keep every bit; what trains moves; the optimizer holds nothing of the rest."""
+    tiny_embedder(root / "base")
+    manifest = train(root, "embedding", {**EMBEDDING, "freeze": {"embeddings": True, "layers": 1}})
+    assert manifest.metrics["best_step"] > 0
+    before = load_file(root / "base" / "model.safetensors")
+    after = load_file(root / "models" / "fine_tuned_embedding" / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys()
+    assert moved
+    assert all(name.startswith("encoder.layer.1.") for name in moved)
+
+
+def test_freezing_everything_is_refused(root: Path) -> None:
+    """The number of layers that a model has is named."""
+    tiny_embedder(root / "base")
+    with pytest.raises(InputError, match="2 layers would be frozen"):
+        train(root, "embedding", {**EMBEDDING, "freeze": {"layers": 2}})
+
+
+def test_dropout_is_for_training_only(root: Path) -> None:
+    """The override changes how a model learns, and not what its config says."""
+    tiny_embedder(root / "base")
+    train(root, "embedding", {**EMBEDDING, "max_steps": 2, "dropout": 0.0})
+    config = json.loads((root / "models" / "fine_tuned_embedding" / "config.json").read_text())
+    assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0.1, 0.1)
+
+
+def test_a_base_model_that_nothing_beats_is_kept(root: Path) -> None:
+    """When every validation is worse, the base model's weights are published, and it is said."""
+    tiny_embedder(root / "base")
+    ears = Ears()
+    section = {**EMBEDDING, "learning_rate": 1e-12, "max_steps": 40, "patience": 2, "evaluations_per_epoch": 4}
+    manifest = train(root, "embedding", section, ears=ears)
+    metrics = manifest.metrics
+    assert metrics["kept_base"] is True
+    assert (metrics["best_step"], metrics["best_ndcg"]) == (0, metrics["base_ndcg"])
+    assert len(metrics["history"]) == 3  # the base and as many validations as patience allows
+    assert metrics["steps"] < 40
+    assert any("base model's weights" in warning for warning in ears.warned)
+    before = load_file(root / "base" / "model.safetensors")
+    after = load_file(root / "models" / "fine_tuned_embedding" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_reranker_that_learnt_nothing_is_said(root: Path) -> None:
+    """All but equal scores end in a warning that names the way out."""
+    tiny_embedder(root / "base")
+    with torch.no_grad():
+        ears = Ears()
+    train(root, "reranker", {**RERANKER, "learning_rate": 1e-12, "max_steps": 1, "max_pair_tokens": 16}, ears=ears)
+    store = open_store(str(root))
+    tuned = load_reranker(find_model("models/fine_tuned_reranker", store=store))
+    spread = tuned.score([("가습기", text) for text in TEXTS]).std()
+    assert any("all but the same score" in warning for warning in ears.warned) == (spread < 0.05)
+
+
+def test_a_diverged_run_ends_in_words(root: Path) -> None:
+    """A learning rate that makes numbers of nothing is an error of the settings, not a traceback."""
+    tiny_embedder(root / "base")
+    with pytest.raises(InputError, match="training diverged"):
+        train(root, "embedding", {**EMBEDDING, "learning_rate": 1e38, "warmup_share": 0.0, "max_grad_norm": 1e30})
+    assert not (root / "models" / "fine_tuned_embedding" / "manifest.json").exists()
+
+
+def test_no_memory_ends_in_words(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory is exit 4, with what to make smaller."""
+    from nearer.train.loss import ContrastiveLoss
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tiny_embedder(root / "base")
+    monkeypatch.setattr(ContrastiveLoss, "forward", fail)
+    with pytest.raises(DoesNotFit, match="out of memory"):
+        train(root, "embedding", {**EMBEDDING, "max_steps": 2})
+
+
+def test_training_asks_nobody_and_leaves_nothing(root: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection is opened, no file appears outside the artifacts root, and the work area is gone at the end."""
+    opened: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _self, address: opened.append(address))
+    tiny_embedder(root / "base")
+    train(root, "embedding", {**EMBEDDING, "max_steps": 2})
+    assert opened == []
+    assert list(workdir.iterdir()) == []
+    assert sorted(path.name for path in root.iterdir() if not path.name.startswith(".")) == sorted(
+        ["base", "datasets", "models", "work"]
+    )
+    assert not list((root / ".nearer").rglob("*.safetensors"))
+
+
+def test_the_plan_says_what_is_there(root: Path) -> None:
+    """Inputs that are there, that another job makes first, and that are resolved when it runs."""
+    store = open_store(str(root))
+    base = {"embedding": {"base_model": "org/model"}, "reranker": {"base_model": "models/fine_tuned_embedding"}}
+    settings = Settings.model_validate({"artifacts": str(root), "train": base})
+    plan = job.plan(settings, store, model="embedding")
+    assert {entry.name: entry.state for entry in plan.inputs} == {
+        "dataset": "there",
+        "base_model": "hub id, resolved when it runs",
+    }
+    plan = job.plan(settings, store, model="reranker")
+    assert {entry.name: entry.state for entry in plan.inputs}["base_model"] == "made by `train embedding` first"
+    assert plan.output == f"{root}/models/fine_tuned_reranker"

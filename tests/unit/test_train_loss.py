@@ -1,0 +1,106 @@
+"""The losses against their formulas and against sentence-transformers' own."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearer.models.load import load_embedder, load_reranker
+from nearer.models.source import ModelSource
+from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
+from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE, ContrastiveLoss, PairLoss, contrast
+
+
+def source_of(path: Path) -> ModelSource:
+    return ModelSource(name="base", path=path, fingerprint="f", origin="directory", revision="f")
+
+
+def diagonal(rows: int, columns: int) -> torch.Tensor:
+    labels = torch.full((rows, columns), NEGATIVE, dtype=torch.int8)
+    labels[range(rows), range(rows)] = POSITIVE
+    return labels
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.integers(1, 5), more=st.integers(0, 6), scale=st.floats(0.5, 60), seed=st.integers(0, 999))
+def test_the_contrastive_loss_is_its_formula(rows: int, more: int, scale: float, seed: int) -> None:
+    """-log of the answer's share among the answer and all negatives; what is neither is in no sum."""
+    torch.manual_seed(seed)
+    queries = torch.nn.functional.normalize(torch.randn(rows, 7, dtype=torch.double), dim=1)
+    texts = torch.nn.functional.normalize(torch.randn(rows + more, 7, dtype=torch.double), dim=1)
+    labels = diagonal(rows, rows + more)
+    labels[(torch.rand(labels.shape) < 0.3) & (labels != POSITIVE)] = NEITHER
+    expected = 0.0
+    for row in range(rows):
+        weights = [math.exp(scale * float(queries[row] @ text)) for text in texts]
+        counted = [weight for weight, label in zip(weights, labels[row], strict=True) if label != NEITHER]
+        expected -= math.log(weights[row] / sum(counted)) / rows
+    assert float(contrast(queries, texts, labels, scale=scale)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_the_order_of_the_texts_does_not_matter() -> None:
+    """Texts in another order, their relations with them, give the same loss and gradient."""
+    torch.manual_seed(0)
+    queries, texts = torch.randn(4, 8, dtype=torch.double), torch.randn(9, 8, dtype=torch.double, requires_grad=True)
+    labels, order = diagonal(4, 9), torch.randperm(9)
+    one = contrast(queries, texts, labels, scale=3.0)
+    (gradient,) = torch.autograd.grad(one, texts)
+    other = contrast(queries, texts[order], labels[:, order], scale=3.0)
+    (gradient_other,) = torch.autograd.grad(other, texts)
+    assert float(one.detach()) == pytest.approx(float(other.detach()), rel=1e-12)
+    assert torch.allclose(gradient, gradient_other)
+
+
+def test_what_is_neither_gets_no_gradient() -> None:
+    """A text that is masked for every query is not moved."""
+    texts = torch.randn(4, 8, requires_grad=True)
+    labels = diagonal(2, 4)
+    labels[:, 3] = NEITHER
+    contrast(torch.randn(2, 8), texts, labels, scale=5.0).backward()
+    assert texts.grad is not None
+    assert texts.grad[3].abs().max() == 0
+    assert texts.grad[2].abs().max() > 0
+
+
+def test_without_masks_it_is_multiple_negatives_ranking(tmp_path: Path) -> None:
+    """The same loss and the same gradients as sentence-transformers' MultipleNegativesRankingLoss."""
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    model = load_embedder(source_of(tiny_embedder(tmp_path))).model.eval()
+    documents = korean_documents(4, 0)
+    columns = [
+        [document["hypothetical_questions"][0] for document in documents],
+        [document["content"] for document in documents],
+        [document["title"] for document in documents],
+    ]
+    features = [{**model.preprocess(texts)} for texts in columns]
+    loss = MultipleNegativesRankingLoss(model, scale=20.0)([dict(part) for part in features], torch.empty(0))
+    loss.backward()
+    expected = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    ours = ContrastiveLoss(model, scale=20.0)([dict(part) for part in features], diagonal(4, 8))
+    ours.backward()
+    assert float(ours.detach()) == pytest.approx(float(loss.detach()), abs=1e-6)
+    assert expected.keys() == {name for name, weight in model.named_parameters() if weight.grad is not None}
+    for name, weight in model.named_parameters():
+        if name in expected:
+            assert torch.allclose(weight.grad, expected[name], atol=1e-6), name
+
+
+def test_the_pair_loss_is_binary_cross_entropy(tmp_path: Path) -> None:
+    """The same as sentence-transformers' BinaryCrossEntropyLoss of the same pairs, whatever groups they come in."""
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    model = load_reranker(source_of(tiny_cross_encoder(tmp_path))).model.eval()
+    documents = korean_documents(6, 0)
+    queries = [document["hypothetical_questions"][0] for document in documents]
+    texts = [document["content"] for document in documents]
+    labels = torch.tensor([1.0, 0, 0, 1, 0, 0])
+    expected = BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(2.0))([queries, texts], labels)
+    groups = [range(2), range(2, 6)]
+    features = [model.preprocess([(queries[row], texts[row]) for row in group]) for group in groups]
+    ours = PairLoss(model, positive_weight=2.0)(features, labels, prompt=None, task=None)
+    assert float(ours.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
