@@ -1,6 +1,7 @@
 """The guide's own files run unchanged: its settings, documents, questions and enhanced questions."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,18 +52,19 @@ def hub_model(cache: Path, name: str, architecture: str) -> None:
     """A tiny model where huggingface_hub keeps a downloaded one."""
     revision = "0123456789abcdef0123456789abcdef01234567"
     repository = cache / f"models--{name.replace('/', '--')}"
+    if repository.exists():
+        return
     (repository / "refs").mkdir(parents=True)
     (repository / "refs/main").write_text(revision)
     tiny_embedder(repository / "snapshots" / revision, architecture=architecture)
 
 
 @pytest.fixture
-def rag(workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def rag(workdir: Path) -> Path:
     """The user's directory as the guide leaves it, and a hub cache that holds its two base models."""
-    cache = tmp_path / "hub"
+    cache = Path(os.environ["HF_HUB_CACHE"])
     hub_model(cache, "EleutherAI/polyglot-ko-1.3b", "gpt_neox")
     hub_model(cache, "bert-base-multilingual-cased", "bert")
-    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
     documents = korean_documents(48, seed=2)
     rows = [{key: row[key] for key in row if key != "title"} for row in documents]
     questions, enhanced = [], []

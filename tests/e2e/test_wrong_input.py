@@ -115,7 +115,7 @@ CASES = [
     ),
     Case(
         "unknown form of documents",
-        ("documents.jsonl", "forms"),
+        ("documents.jsonl:1", "docid", ".md, .txt and .html"),
         prepare=lambda: DOCUMENTS.write_text('{"foo": 1, "bar": "x"}\n'),
     ),
     Case(
@@ -152,7 +152,7 @@ CASES = [
     ),
     Case(
         "unreadable model",
-        ("models/broken", "model.safetensors"),
+        ("models/broken", "header", "weights"),
         ("train", "embedding", "--overwrite", "--set", "train.embedding.base_model=models/broken"),
         prepare=broken_model,
     ),
@@ -181,6 +181,12 @@ CASES = [
     ),
     Case("an address of an unknown scheme", ("gs://x",), ("generate", "--set", "generate.output_dir=gs://x")),
     Case("nothing to export", ("models/r", "nearer train"), ("export-onnx",)),
+    Case(
+        "nothing to train",
+        ("train.embedding", "way out"),
+        ("pipeline", "-c", "bare.yaml"),
+        lambda: Path("bare.yaml").write_text("seed: 1\n") and None,
+    ),
     Case("nothing to roll back to", ("indexes/i",), ("reindex", "--rollback")),
     Case(
         "a job file of another command",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 import nearer
@@ -35,6 +34,10 @@ app.command("pipeline")(pipeline)
 app.command("schema")(schema)
 
 
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
+"""Of the click that typer carries inside, which exports only subclasses of it."""
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"nearer {nearer.__version__}")
@@ -56,12 +59,12 @@ def run(arguments: list[str] | None = None) -> int:
     def call() -> int:
         try:
             result = app(arguments, standalone_mode=False)
-        except click.exceptions.Exit as done:
+        except typer.Exit as done:
             return done.exit_code
-        except click.ClickException as error:
+        except _USAGE_ERROR as error:
             error.show()
-            return error.exit_code
-        except click.exceptions.Abort:
+            return int(error.exit_code)
+        except typer.Abort:
             raise KeyboardInterrupt from None
         return result if isinstance(result, int) else 0
 

@@ -61,7 +61,7 @@ class BadLines:
         if self.count > self.max_bad_lines:
             total = self.count + self.read
             more = [f"… and {self.count - len(self._shown)} more"] if self.count > len(self._shown) else []
-            way_out = "correct or remove these lines"
+            way_out = "correct or remove these" if self.read else "bring it into one of these forms, or name another"
             if self._encoding:
                 way_out = f"save as UTF-8: iconv -f {self._encoding} -t UTF-8 {self.source} > new-file"
             raise InputError(

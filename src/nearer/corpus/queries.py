@@ -14,9 +14,9 @@ from nearer.records import Judgment, Query
 Form = Literal["guide", "enhanced", "beir", "flagembedding", "triplet"]
 
 FORMS: Final = (
-    "queries are read from JSON lines with `eval_id`, `msg` and `ground_truth_doc_id` (the guide's eval.jsonl), "
-    "`eval_id`, `query`, `ideal_context` and `hard_negative_context` (its eval_enhanced.jsonl), `query`, `pos` and "
-    "`neg` (FlagEmbedding), `anchor`, `positive` and `negative` (sentence-transformers); or from a BEIR directory "
+    "the forms of queries that are read: JSON lines with `eval_id`, `msg` and `ground_truth_doc_id` (the guide's "
+    "eval.jsonl), `eval_id`, `query`, `ideal_context` and `hard_negative_context` (its eval_enhanced.jsonl), `query`, "
+    "`pos` and `neg` (FlagEmbedding), `anchor`, `positive` and `negative` (sentence-transformers); a BEIR directory "
     "(queries.jsonl beside qrels/*.tsv). UTF-8, ids distinct, texts not empty"
 )
 

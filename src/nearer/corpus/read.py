@@ -29,9 +29,9 @@ from nearer.records import Document
 __all__ = ["QueryFile", "corpus_file", "query_parts", "read_documents", "read_queries"]
 
 FORMS: Final = (
-    "documents are read from JSON lines with `docid` and `content` (the guide's), `_id` and `text` (BEIR) or `id` and "
-    "`text`, each with an optional `title`; from a BEIR directory (corpus.jsonl); or from a folder of "
-    ".md, .txt and .html files. UTF-8, ids distinct, texts not empty"
+    "the forms of documents that are read: JSON lines with `docid` and `content` (the guide's), `_id` and `text` "
+    "(BEIR) or `id` and `text`, each with an optional `title`; a BEIR directory (corpus.jsonl); a folder of .md, .txt "
+    "and .html files. UTF-8, ids distinct, texts not empty"
 )
 _ID_KEYS: Final = ("docid", "_id", "id")
 _TEXT_KEYS: Final = ("content", "text")

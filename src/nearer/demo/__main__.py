@@ -20,7 +20,10 @@ MODEL = "models/multilingual-e5-small"
 def prepare(directory: Path) -> int:
     """Lay out what a user would have on disk: documents, questions, a base model, a settings file.
 
-    Files that are there already with the same bytes are left alone, so that a second run finds nothing to do. Returns the exit code 0.
+    Files that are there already with the same bytes are left alone, so that a second run finds nothing to do.
+
+    Returns:
+        The exit code, 0.
     """
     package = resources.files("nearer.demo")
     for name, target in [("settings.yaml", "nearer.yaml"), *((f"data/{name}", f"data/{name}") for name in DATA)]:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from nearer.corpus.dataset import Chunking, Dataset
 from nearer.corpus.leak import find_leaks
 from nearer.errors import InputError, NearerError
-from nearer.generate.audit import Audit
+from nearer.generate.audit import RULES, Audit
 from nearer.generate.candidates import Candidate
 from nearer.generate.corpus import Corpus, read_corpus
 from nearer.generate.headings import without_headings
@@ -107,7 +107,7 @@ def build_dataset(
     )
     kept = draw(unique(gathered, corpus, audit=audit), at_most=max_queries, seed=seed, audit=audit)
     sides = choose_sides(kept, corpus, real_queries=real_queries, test_share=test_share, seed=seed, audit=audit)
-    _require_queries(sides, progress)
+    _require_queries(sides, audit, progress)
     passages = without_headings(corpus, (*sides.train, *sides.test))
     part = choose_training_part(
         sides.train,
@@ -140,12 +140,14 @@ def build_dataset(
     return summary
 
 
-def _require_queries(sides: Sides, progress: Progress) -> None:
+def _require_queries(sides: Sides, audit: Audit, progress: Progress) -> None:
     if not sides.train and not sides.test:
+        counts = ", ".join(f"{rule} {count} ({RULES[rule]})" for rule, count in sorted(audit.counts.items()))
         raise InputError(
-            "no query is left: all were dropped by the rules",
+            f"no query is left; dropped: {counts}",
+            where="generate",
             rule="at least one query trains or tests",
-            way_out="give more documents or queries; `nearer doctor data` counts what each rule drops",
+            way_out="give more documents or queries, or other generate.sources",
         )
     if not sides.train:
         progress.warn("no query can train: this dataset can only evaluate")

@@ -6,7 +6,6 @@ is taken out of titles and paths of the whole document, and not used at all when
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -27,7 +26,7 @@ NEARLY_THE_SAME: Final = 0.6
 """Jaccard similarity of character pairs: "편집기에서 콘트롤 속성 변경" and "편집기에서 콘트롤의 속성 변경" have 0.75. A
 guess."""
 
-_WORD: Final = re.compile(r"[^\W\d_]{2}")  # two letters or syllables in a row; "1.2" and "A-1" name nothing
+_MIN_LETTERS: Final = 2  # letters or syllables: "1.2" and "A-1" name nothing
 
 
 def from_headings(corpus: Corpus, *, audit: Audit) -> list[Candidate]:
@@ -45,7 +44,7 @@ def from_headings(corpus: Corpus, *, audit: Audit) -> list[Candidate]:
     for document, number, heading, passages in found:
         id_ = f"{document}:s{number}"
         said = normal("".join(corpus.passages[passage].text for passage in passages))
-        if not _WORD.search(heading):
+        if sum(character.isalpha() for character in heading) < _MIN_LETTERS:
             audit.drop("too-short", query_id=id_, text=heading)
         elif pages[normal(heading)] > MAX_PAGES:
             audit.drop("recurs-on-many-pages", query_id=id_, text=heading, detail=f"{pages[normal(heading)]} pages")

@@ -25,6 +25,21 @@ from nearer.store.space import AREA, Space
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
+_MAKERS = {
+    "dataset": "nearer generate",
+    "embedder": "nearer train embedding",
+    "reranker": "nearer train reranker",
+    "report": "nearer eval",
+    "onnx": "nearer export-onnx",
+    "index": "nearer reindex",
+}
+
+
+def made_by(kind: str | None) -> str:
+    """What to run to have an artifact of a kind."""
+    return f"run `{_MAKERS[kind]}` first" if kind in _MAKERS else "run the command that makes it"
+
+
 class LocalStore:
     """Artifacts under a local root directory.
 
@@ -66,7 +81,7 @@ class LocalStore:
         """The artifact at its address, verified. Files that did not change since are hashed once per store."""
         place = self.place(address)
         while True:
-            manifest = self._standing(place, address)
+            manifest = self._standing(place, address, kind)
             if kind is not None and manifest.kind != kind:
                 raise InputError(
                     f"{address} is of kind {manifest.kind!r}, not {kind!r}",
@@ -114,7 +129,7 @@ class LocalStore:
     def verify(self, address: str) -> tuple[str, ...]:
         """Hash every file again and say what is wrong."""
         place = self.place(address)
-        manifest = self._standing(place, address)
+        manifest = self._standing(place, address, None)
         known = {MANIFEST, *(entry.path for entry in manifest.files)}
         strays = sorted(set(self.space.list(place.address)) - known)
         return (
@@ -175,7 +190,7 @@ class LocalStore:
         """What no artifact needs any more."""
         return collect(self.space, os.path.realpath(self.root), remove=remove)
 
-    def _standing(self, place: Place, address: str) -> Manifest:
+    def _standing(self, place: Place, address: str, kind: str | None) -> Manifest:
         try:
             state = settle(self.space, place)
         except OSError as error:
@@ -190,7 +205,7 @@ class LocalStore:
                 f"no artifact at {address}{there}",
                 where=place.address,
                 rule="a directory with the manifest.json that nearer writes last",
-                way_out="run the command that makes it, or correct the address",
+                way_out=f"{made_by(kind)}, or correct the address",
             )
         return state.manifest
 

@@ -241,7 +241,7 @@ def _trainer(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{"text": ""}]  # else examples for a card that nobody writes are computed
     trainer = trainer_class(
         model=model,
         args=arguments,
