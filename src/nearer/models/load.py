@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,20 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from nearer.errors import ArtifactCorrupt, DoesNotFit, InputError, NearerError
 from nearer.models.causal import append_end_token, is_causal, make_padding_explicit
 from nearer.models.contract import Contract
+from nearer.models.derive import (
+    derive_embedder_contract,
+    derive_reranker_contract,
+    pooling_module,
+    pooling_of,
+    tokenizer_sha256,
+    weights_sha256,
+)
 from nearer.models.encode import Embedder
 from nearer.models.score import Reranker
 from nearer.models.source import ModelSource
-from nearer.store.manifest import file_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
 Device = Literal["auto", "cpu", "cuda"]
 PoolingChoice = Literal["auto", "mean", "cls", "lasttoken"]
-# intfloat/e5-* and multilingual-e5-*, whose configs name no prompts; e5-*-instruct is prompted in another way.
-_E5 = re.compile(r"(^|[/_-])e5([-_./]|$)(?!.*instruct)", re.IGNORECASE)
-_E5_PREFIXES = ("query: ", "passage: ")
-_ENDLESS = 1 << 20  # transformers' "no maximum" is 1e30
 
 
 def load_embedder(
@@ -75,9 +76,9 @@ def load_embedder(
             _set_pooling(model, pooling)
         if bare:
             model.tokenizer.padding_side = "right"
-        if _pooling(model) == "lasttoken" and (bare or pooling == "lasttoken"):
+        if pooling_of(model) == "lasttoken" and (bare or pooling == "lasttoken"):
             append_end_token(model.tokenizer)
-        contract = known or _derive_embedder_contract(source, model)
+        contract = known or derive_embedder_contract(source, model)
     if known is not None:
         _require_own_bytes(source, known, tokenizer=model.tokenizer)
     given: dict[str, Any] = {
@@ -132,7 +133,7 @@ def load_reranker(
         _limit_length(model)
         make_padding_explicit(model.tokenizer, model.config)
         model.activation_fn = nn.Identity()
-        contract = known or _derive_reranker_contract(source, model)
+        contract = known or derive_reranker_contract(source, model)
     if known is not None:
         _require_own_bytes(source, known, tokenizer=model.tokenizer)
     if passage_template is not None:
@@ -180,27 +181,6 @@ def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
             rule="no foreign code runs unless `trust_remote_code` is true",
             way_out="read that code, then set `trust_remote_code: true` in this section, or choose another model",
         )
-
-
-def weights_sha256(directory: Path) -> str:
-    """One sha256 of all weights of a model directory: names and contents, safetensors before pickled ones."""
-    for pattern in ("*.safetensors", "*.bin"):
-        files = sorted(file for file in directory.rglob(pattern) if file.is_file())
-        if files:
-            listing = [(str(file.relative_to(directory)), file_sha256(file)) for file in files]
-            return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    return ""
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """The sha256 of a tokenizer's definition, without padding and truncation, which belong to a call."""
-    if tokenizer.is_fast:
-        definition = json.loads(tokenizer.backend_tokenizer.to_str())
-        definition.update(padding=None, truncation=None)
-    else:
-        definition = dict(sorted(tokenizer.get_vocab().items()))
-    canonical = json.dumps(definition, ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextmanager
@@ -325,74 +305,14 @@ def _limit_length(model: Any) -> None:
             model.max_seq_length = min(model.max_seq_length or rows, rows)
 
 
-def _pooling_module(model: SentenceTransformer) -> Any:
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    return next((module for module in model if isinstance(module, Pooling)), None)
-
-
-def _pooling(model: SentenceTransformer) -> str | None:
-    module = _pooling_module(model)
-    return module.pooling_mode if module is not None and isinstance(module.pooling_mode, str) else None
-
-
 def _set_pooling(model: SentenceTransformer, pooling: str) -> None:
-    module = _pooling_module(model)
+    module = pooling_module(model)
     if module is None or not isinstance(module.pooling_mode, str):
         raise InputError(
             f"the model has no single pooling that {pooling!r} could replace",
             rule="`pooling: auto` for this model",
         )
     module.pooling_mode = pooling
-
-
-def _derive_embedder_contract(source: ModelSource, model: SentenceTransformer) -> Contract:
-    from sentence_transformers.sentence_transformer.modules import Normalize
-
-    normalised = any(isinstance(module, Normalize) for module in model)
-    query_prefix, passage_prefix = _prefixes(source, model)
-    longest = model.max_seq_length if (model.max_seq_length or _ENDLESS) < _ENDLESS else None
-    return Contract(
-        **_identity(source, model.tokenizer),
-        kind="embedder",
-        pooling=_pooling(model),  # type: ignore[arg-type]
-        normalize=normalised,
-        similarity="dot" if model.similarity_fn_name == "dot" and not normalised else "cosine",
-        dimension=model.get_embedding_dimension(),
-        query_prefix=query_prefix,
-        passage_prefix=passage_prefix,
-        max_query_tokens=longest,
-        max_passage_tokens=longest,
-    )
-
-
-def _derive_reranker_contract(source: ModelSource, model: CrossEncoder) -> Contract:
-    longest = model.max_seq_length if (model.max_seq_length or _ENDLESS) < _ENDLESS else None
-    return Contract(**_identity(source, model.tokenizer), kind="reranker", max_pair_tokens=longest)
-
-
-def _identity(source: ModelSource, tokenizer: Any) -> dict[str, Any]:
-    names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-    special = {str(getattr(tokenizer, name)): getattr(tokenizer, f"{name}_id") for name in names}
-    return {
-        "base_model": source.name,
-        "base_revision": source.revision,
-        "weights_sha256": weights_sha256(source.path),
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "special_tokens": {token: number for token, number in special.items() if number is not None},
-        "padding_side": tokenizer.padding_side,
-    }
-
-
-def _prefixes(source: ModelSource, model: SentenceTransformer) -> tuple[str, str]:
-    prompts = model.prompts or {}
-    query = prompts.get("query") or ""
-    passage = prompts.get("document") or prompts.get("passage") or ""
-    if not query and not passage:
-        names = (source.name, str(source.config().get("_name_or_path") or ""))
-        if any(_E5.search(name) for name in names):
-            return _E5_PREFIXES
-    return query, passage
 
 
 def _require_own_bytes(source: ModelSource, contract: Contract, *, tokenizer: Any) -> None:

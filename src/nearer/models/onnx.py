@@ -13,7 +13,7 @@ import numpy as np
 from nearer import process
 from nearer.errors import ArtifactCorrupt, InputError
 from nearer.models.contract import CONTRACT, Contract
-from nearer.models.load import tokenizer_sha256
+from nearer.models.derive import tokenizer_sha256
 from nearer.models.score import score_pairs
 from nearer.progress import Progress
 

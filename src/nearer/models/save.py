@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nearer.models.contract import Contract
+from nearer.models.derive import tokenizer_sha256, weights_sha256
 from nearer.models.encode import Embedder
-from nearer.models.load import tokenizer_sha256, weights_sha256
 from nearer.models.score import Reranker
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -111,6 +111,7 @@ def _write_old_pooling(path: Path) -> None:
 def _write_old_tokenizer(tokenizer: Any, directory: Path) -> None:
     if not tokenizer.is_fast:
         return
+    _write_old_merges(directory / "tokenizer.json")
     path = directory / "tokenizer_config.json"
     config = _read(path)
     for name in ("backend", "is_local", "local_files_only"):
@@ -130,6 +131,16 @@ def _write_old_tokenizer(tokenizer: Any, directory: Path) -> None:
         _write(directory / "special_tokens_map.json", {**special, "additional_special_tokens": extra})
     else:
         _write(directory / "special_tokens_map.json", special)
+
+
+def _write_old_merges(path: Path) -> None:
+    """BPE merges as `a b`: tokenizers before 0.20 reads nothing else, later ones read both."""
+    definition = _read(path)
+    merges = definition["model"].get("merges")
+    pairs = isinstance(merges, list) and all(isinstance(merge, list) for merge in merges)
+    if pairs and not any(" " in part for merge in merges for part in merge):
+        definition["model"]["merges"] = [" ".join(merge) for merge in merges]
+        _write(path, definition)
 
 
 def _write_old_config(path: Path) -> None:

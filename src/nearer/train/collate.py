@@ -97,6 +97,8 @@ class RerankerCollator:
     schedule: Schedule
     tokenizer: Any
     pairs: int
+    query_prefix: str
+    passage_prefix: str
     max_pair_tokens: int
     groups: bool
 
@@ -107,8 +109,8 @@ class RerankerCollator:
         pairs = self.schedule.pairs(steps[0]["step"], count=self.pairs)
         encoded = tokenize(
             self.tokenizer,
-            [self.material.queries[pair.query_id] for pair in pairs],
-            [self.material.texts[pair.key] for pair in pairs],
+            [self.query_prefix + self.material.queries[pair.query_id] for pair in pairs],
+            [self.passage_prefix + self.material.texts[pair.key] for pair in pairs],
             max_tokens=self.max_pair_tokens,
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]

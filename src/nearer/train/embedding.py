@@ -5,23 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
 from nearer.models.encode import Embedder, use_all_cores
 from nearer.progress import Progress
-from nearer.ranking import dense
-from nearer.ranking.metrics import NDCG, evaluate, on_documents, relevant, to_documents
-from nearer.records import Hit
 from nearer.train.collate import EmbedderCollator, truncated_share
-from nearer.train.holdout import Validation
 from nearer.train.loop import Recipe, Result, fit
 from nearer.train.loss import ContrastiveLoss
+from nearer.train.measure import retrieval_ndcg
 from nearer.train.rows import Material
 from nearer.train.schedule import Schedule
-
-_DEPTH = 100
-"""Passages ranked for each validation query: enough for the best ten documents among them."""
 
 
 def train_embedder(
@@ -102,22 +95,3 @@ def train_embedder(
         progress=progress,
     )
     return result, facts
-
-
-def retrieval_ndcg(embedder: Embedder, validation: Validation, texts: Any) -> float:
-    """Mean nDCG@10 of the validation queries over the validation passages; NaN when the vectors are no numbers."""
-    names = list(validation.queries)
-    queries = embedder.encode_queries([validation.queries[name] for name in names])
-    passages = embedder.encode_passages([texts[key] for key in validation.passages])
-    if not (np.isfinite(queries).all() and np.isfinite(passages).all()):
-        return float("nan")
-    found = dense.search(queries, passages, validation.passages, _DEPTH)
-    return mean_ndcg(dict(zip(names, found, strict=True)), validation)
-
-
-def mean_ndcg(run: dict[str, list[Hit]], validation: Validation) -> float:
-    """Mean nDCG@10 of ranked passages; queries that are judged on documents are scored on documents."""
-    document_of = validation.document_of.__getitem__
-    whole = on_documents(validation.judgments)
-    ranked = {query: to_documents(hits, document_of) if query in whole else hits for query, hits in run.items()}
-    return evaluate(ranked, relevant(validation.judgments, document_of), [10]).mean[NDCG]

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sentence_transformers import CrossEncoderTrainer, CrossEncoderTrainingArguments
 
 from nearer.models.encode import use_all_cores
 from nearer.models.score import Reranker
 from nearer.progress import Progress
-from nearer.records import Hit
 from nearer.train.collate import RerankerCollator, pair_truncated_share
-from nearer.train.embedding import mean_ndcg
-from nearer.train.holdout import Validation
 from nearer.train.loop import Recipe, Result, fit
 from nearer.train.loss import PairLoss
+from nearer.train.measure import reranking_ndcg
 from nearer.train.rows import Material
 from nearer.train.schedule import Schedule
 
@@ -62,6 +59,8 @@ def train_reranker(
         schedule=schedule,
         tokenizer=model.tokenizer,
         pairs=batch_size,
+        query_prefix=reranker.contract.query_prefix,
+        passage_prefix=reranker.contract.passage_prefix,
         max_pair_tokens=longest,
         groups=model.device.type == "cpu",
     )
@@ -102,21 +101,3 @@ def train_reranker(
             score_deviation=facts["score_deviation"],
         )
     return result, facts
-
-
-def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Any) -> tuple[float, float]:
-    """How well the candidates of the validation queries are ordered.
-
-    Returns:
-        Mean nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
-    """
-    places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
-    scores = reranker.score([(validation.queries[query], texts[key]) for query, key in places])
-    if not np.isfinite(scores).all():
-        return float("nan"), float("nan")
-    run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}
-    for (query, key), score in zip(places, scores.tolist(), strict=True):
-        run[query].append(Hit(key, score))
-    for hits in run.values():
-        hits.sort(key=lambda hit: (-hit.score, hit.target))
-    return mean_ndcg(run, validation), float(scores.std())

@@ -1,0 +1,54 @@
+"""How good a model is on the validation queries: the number by which checkpoints are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nearer.models.encode import Embedder
+from nearer.models.score import Reranker
+from nearer.ranking import dense
+from nearer.ranking.metrics import NDCG, evaluate, on_documents, relevant, to_documents
+from nearer.records import Hit, Run
+from nearer.train.holdout import Validation
+
+_DEPTH = 100
+"""Passages ranked for each validation query: enough for the best ten documents among them."""
+
+
+def retrieval_ndcg(embedder: Embedder, validation: Validation, texts: Mapping[str, str]) -> float:
+    """Mean nDCG@10 of the validation queries over the validation passages; NaN when the vectors are no numbers."""
+    names = list(validation.queries)
+    queries = embedder.encode_queries([validation.queries[name] for name in names])
+    passages = embedder.encode_passages([texts[key] for key in validation.passages])
+    if not (np.isfinite(queries).all() and np.isfinite(passages).all()):
+        return float("nan")
+    found = dense.search(queries, passages, validation.passages, _DEPTH)
+    return mean_ndcg(dict(zip(names, found, strict=True)), validation)
+
+
+def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Mapping[str, str]) -> tuple[float, float]:
+    """How well the candidates of the validation queries are ordered.
+
+    Returns:
+        Mean nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
+    """
+    places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
+    scores = reranker.score([(validation.queries[query], texts[key]) for query, key in places])
+    if not np.isfinite(scores).all():
+        return float("nan"), float("nan")
+    run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}
+    for (query, key), score in zip(places, scores.tolist(), strict=True):
+        run[query].append(Hit(key, score))
+    for hits in run.values():
+        hits.sort(key=lambda hit: (-hit.score, hit.target))
+    return mean_ndcg(run, validation), float(scores.std())
+
+
+def mean_ndcg(run: Run, validation: Validation) -> float:
+    """Mean nDCG@10 of ranked passages; queries that are judged on documents are scored on documents."""
+    document_of = validation.document_of.__getitem__
+    whole = on_documents(validation.judgments)
+    ranked = {query: to_documents(hits, document_of) if query in whole else hits for query, hits in run.items()}
+    return evaluate(ranked, relevant(validation.judgments, document_of), [10]).mean[NDCG]

@@ -1,0 +1,124 @@
+"""Steps to tensors: the right texts with prefixes, cut, in groups, and relations that follow them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nearer.models.encode import Embedder
+from nearer.models.load import load_embedder, load_reranker
+from nearer.models.source import ModelSource
+from nearer.testing import korean_dataset, tiny_cross_encoder, tiny_embedder
+from nearer.train.collate import EmbedderCollator, RerankerCollator, truncated_share
+from nearer.train.loss import POSITIVE, ContrastiveLoss, PairLoss
+from nearer.train.rows import Material, prepare
+from nearer.train.schedule import Schedule
+
+
+def source_of(path: Path) -> ModelSource:
+    return ModelSource(name="base", path=path, fingerprint="f", origin="directory", revision="f")
+
+
+@pytest.fixture(scope="module")
+def material() -> Material:
+    return prepare(korean_dataset(30, 1), val_split=0.2, validation_queries_max=50, validation_passages_max=50, seed=1)
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    path = tiny_embedder(tmp_path_factory.mktemp("bert"))
+    return load_embedder(source_of(path), query_prefix="query: ", passage_prefix="passage: ")
+
+
+def collator_of(material: Material, embedder: Embedder, *, groups: bool, longest: int = 256) -> EmbedderCollator:
+    return EmbedderCollator(
+        material=material,
+        schedule=Schedule(material=material, hard=2, random=0, seed=3),
+        tokenizer=embedder.model.tokenizer,
+        rows=8,
+        query_prefix="query: ",
+        passage_prefix="passage: ",
+        max_query_tokens=longest,
+        max_passage_tokens=longest,
+        groups=groups,
+    )
+
+
+def features_of(batch: dict) -> list[dict]:
+    """What SentenceTransformerTrainer makes of a batch."""
+    found: dict[str, dict] = {}
+    for name, tensor in batch.items():
+        if name != "label":
+            prefix, _, part = name.partition("_")
+            found.setdefault(prefix, {})[part] = tensor
+    return list(found.values())
+
+
+def test_relations_follow_their_texts(material: Material, embedder: Embedder) -> None:
+    """The text in the column that is a query's POSITIVE is that query's answer, prefix and all."""
+    collator = collator_of(material, embedder, groups=True)
+    batch = collator([{"step": 2}])
+    queries, *groups = features_of(batch)
+    assert len(groups) > 1
+    rows = [row for group in groups for row in group["input_ids"]]
+    decode = embedder.model.tokenizer.decode
+    encode = embedder.model.tokenizer
+    for line, example in enumerate(collator.schedule.batch(2, rows=8)):
+        assert batch["label"][line].tolist().count(POSITIVE) == 1
+        column = batch["label"][line].tolist().index(POSITIVE)
+        answer = decode(
+            encode("passage: " + material.texts[example.row.positive])["input_ids"], skip_special_tokens=True
+        )
+        assert decode(rows[column], skip_special_tokens=True) == answer
+        query = decode(
+            encode("query: " + material.queries[example.row.query_id])["input_ids"], skip_special_tokens=True
+        )
+        assert decode(queries["input_ids"][line], skip_special_tokens=True) == query
+
+
+def test_groups_change_neither_loss_nor_gradient(material: Material, embedder: Embedder) -> None:
+    """A step in several forward passes learns what it would learn in one."""
+    results = []
+    model = embedder.model.eval()
+    for groups in (True, False):
+        model.zero_grad()
+        batch = collator_of(material, embedder, groups=groups)([{"step": 1}])
+        loss = ContrastiveLoss(model, scale=20.0)(features_of(batch), batch["label"])
+        loss.backward()
+        results.append((float(loss.detach()), next(model.parameters()).grad.clone()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    assert torch.allclose(results[0][1], results[1][1], atol=1e-6)
+
+
+def test_groups_of_pairs_change_no_loss(material: Material, tmp_path: Path) -> None:
+    """The same for pairs: every label stays with its pair."""
+    reranker = load_reranker(source_of(tiny_cross_encoder(tmp_path)))
+    losses, labels = [], []
+    for groups in (True, False):
+        collator = RerankerCollator(
+            material=material,
+            schedule=Schedule(material=material, hard=1, random=2, seed=3),
+            tokenizer=reranker.model.tokenizer,
+            pairs=16,
+            query_prefix="",
+            passage_prefix="",
+            max_pair_tokens=256,
+            groups=groups,
+        )
+        batch = collator([{"step": 1}])
+        labels.append(batch.pop("label"))
+        loss = PairLoss(reranker.model.eval(), positive_weight=3.0)(list(batch.values()), labels[-1])
+        losses.append(float(loss.detach()))
+        assert (len(batch) > 1) == groups
+        assert all("token_type_ids" in group for group in batch.values())
+    assert labels[0].sum() == labels[1].sum() == 4
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_long_texts_are_cut_and_counted(material: Material, embedder: Embedder) -> None:
+    """No tensor is longer than its maximum, and the share of cut texts is told."""
+    batch = collator_of(material, embedder, groups=True, longest=12)([{"step": 0}])
+    assert max(group["input_ids"].shape[1] for group in features_of(batch)) == 12
+    texts = ["가습기", "가습기 " * 40]
+    assert truncated_share(embedder.model.tokenizer, texts, max_tokens=12) == 0.5
+    assert truncated_share(embedder.model.tokenizer, texts, max_tokens=42) == 0.0
