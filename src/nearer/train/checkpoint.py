@@ -36,14 +36,22 @@ class Journal:
     """Step → validation nDCG@10; step 0 is the base model."""
     base_may_win: bool = True
     """False for a base model without a head of its own: random weights are never the best ones."""
+    base_error: float = 0.0
+    """Standard error of the base model's validation."""
     cpu_seconds: float = 0.0
     """Of all processes that worked on this run, up to the last checkpoint."""
 
     @property
     def best_step(self) -> int:
-        """The first step that had the best validation; 0 while there is none."""
-        steps = [step for step in self.history if step or self.base_may_win]
-        return max(steps, key=lambda step: (self.history[step], -step), default=0)
+        """The first step that had the best validation; 0 (the base model) when training did harm, or has not begun.
+
+        Harm is a validation below the base's by more than one standard error. Validation queries are few and often
+        made from the documents, where the base may already be near its ceiling; what they cannot tell apart must not
+        veto the training. `eval` decides, on held-out queries.
+        """
+        best = max((step for step in self.history if step), key=lambda step: (self.history[step], -step), default=0)
+        harmed = self.base_may_win and 0 in self.history and self.history[best] < self.history[0] - self.base_error
+        return 0 if harmed else best
 
     def is_over(self, patience: int) -> bool:
         """Whether the last `patience` validations brought nothing better."""

@@ -25,6 +25,7 @@ from nearer.errors import DoesNotFit, InputError, Interrupted
 from nearer.progress import Progress
 from nearer.train.checkpoint import Checkpoints, Journal
 from nearer.train.hardware import Precision
+from nearer.train.measure import Measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def fit(
     arguments_class: type[BaseTrainingArguments],
     collator: Any,
     loss: torch.nn.Module,
-    validate: Callable[[], float],
+    validate: Callable[[], Measured],
     recipe: Recipe,
     work: Path,
     examples_per_step: float,
@@ -69,7 +70,8 @@ def fit(
 ) -> Result:
     """Train a model, from its last checkpoint if there is one, and leave it with its best weights.
 
-    The base model is validated first; when no step is better, its weights are the best, unless they may not win.
+    The base model is validated first; when every step is worse by more than one standard error of that validation, the
+    base weights are the best, unless they may not win.
 
     Args:
         model: a SentenceTransformer or CrossEncoder; some of its weights may be frozen.
@@ -148,7 +150,7 @@ class _Run:
     trainer: Any
     checkpoints: Checkpoints
     journal: Journal
-    validate: Callable[[], float]
+    validate: Callable[[], Measured]
     recipe: Recipe
     clock: _Clock
     progress: Progress
@@ -157,7 +159,8 @@ class _Run:
     step_began: float = 0.0
 
     def evaluate(self, step: int) -> None:
-        value = self.validate()
+        measured = self.validate()
+        value = measured.mean
         if not math.isfinite(value):
             raise InputError(
                 f"training diverged: at step {step} the model's scores are no numbers",
@@ -165,6 +168,8 @@ class _Run:
                 way_out="a smaller learning_rate, a longer warm-up, or precision fp32",
             )
         self.journal.history[step] = value
+        if step == 0:
+            self.journal.base_error = measured.error
         if self.journal.best_step == step:
             self.checkpoints.save_best(self.trainer.model)
         self.progress.say(

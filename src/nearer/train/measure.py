@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,27 +19,38 @@ _DEPTH = 100
 """Passages ranked for each validation query: enough for the best ten documents among them."""
 
 
-def retrieval_ndcg(embedder: Embedder, validation: Validation, texts: Mapping[str, str]) -> float:
-    """Mean nDCG@10 of the validation queries over the validation passages; NaN when the vectors are no numbers."""
+@dataclass(frozen=True)
+class Measured:
+    """Mean nDCG@10 over the validation queries, and the standard error of that mean."""
+
+    mean: float
+    error: float
+
+
+_NO_NUMBER = Measured(math.nan, math.nan)
+
+
+def retrieval_ndcg(embedder: Embedder, validation: Validation, texts: Mapping[str, str]) -> Measured:
+    """How well the validation passages are ranked for the validation queries; NaN when the vectors are no numbers."""
     names = list(validation.queries)
     queries = embedder.encode_queries([validation.queries[name] for name in names])
     passages = embedder.encode_passages([texts[key] for key in validation.passages])
     if not (np.isfinite(queries).all() and np.isfinite(passages).all()):
-        return float("nan")
+        return _NO_NUMBER
     found = dense.search(queries, passages, validation.passages, _DEPTH)
     return mean_ndcg(dict(zip(names, found, strict=True)), validation)
 
 
-def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Mapping[str, str]) -> tuple[float, float]:
+def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Mapping[str, str]) -> tuple[Measured, float]:
     """How well the candidates of the validation queries are ordered.
 
     Returns:
-        Mean nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
+        nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
     """
     places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
     scores = reranker.score([(validation.queries[query], texts[key]) for query, key in places])
     if not np.isfinite(scores).all():
-        return float("nan"), float("nan")
+        return _NO_NUMBER, math.nan
     run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}
     for (query, key), score in zip(places, scores.tolist(), strict=True):
         run[query].append(Hit(key, score))
@@ -46,9 +59,11 @@ def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Mapping[st
     return mean_ndcg(run, validation), float(scores.std())
 
 
-def mean_ndcg(run: Run, validation: Validation) -> float:
+def mean_ndcg(run: Run, validation: Validation) -> Measured:
     """Mean nDCG@10 of ranked passages; queries that are judged on documents are scored on documents."""
     document_of = validation.document_of.__getitem__
     whole = on_documents(validation.judgments)
     ranked = {query: to_documents(hits, document_of) if query in whole else hits for query, hits in run.items()}
-    return evaluate(ranked, relevant(validation.judgments, document_of), [10]).mean[NDCG]
+    scores = evaluate(ranked, relevant(validation.judgments, document_of), [10])
+    values = np.array([measures[NDCG] for measures in scores.per_query.values()])
+    return Measured(scores.mean[NDCG], float(values.std() / math.sqrt(len(values))))

@@ -13,7 +13,7 @@ from nearer.progress import Progress
 from nearer.train.collate import RerankerCollator, pair_truncated_share
 from nearer.train.loop import Recipe, Result, fit
 from nearer.train.loss import PairLoss
-from nearer.train.measure import reranking_ndcg
+from nearer.train.measure import Measured, reranking_ndcg
 from nearer.train.rows import Material
 from nearer.train.schedule import Schedule
 
@@ -75,7 +75,7 @@ def train_reranker(
     progress.say("training the reranker", steps=recipe.steps, batch_size=batch_size, **facts)
     spread = [0.0]
 
-    def validate() -> float:
+    def validate() -> Measured:
         value, spread[0] = reranking_ndcg(reranker, material.validation, material.texts)
         return value
 

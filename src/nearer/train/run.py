@@ -247,7 +247,8 @@ def _built(result: Result, facts: dict[str, Any], *, recipe: Recipe, device: str
     base, best = result.history[0], result.history[result.best_step]
     if result.best_step == 0:
         progress.warn(
-            "no validation was better than the base model's: the model that is published has the base model's weights",
+            "training did harm: every validation is worse than the base model's by more than its standard error, so "
+            "the model that is published has the base model's weights",
             base_ndcg=round(base, 4),
         )
     metrics = {
