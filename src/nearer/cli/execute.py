@@ -107,7 +107,7 @@ def guarded(call: Callable[[], int]) -> int:
         code, reason = 130, "interrupted from the keyboard"
         sys.stderr.write("interrupted: run the same command again, it goes on from the last checkpoint\n")
     except BrokenPipeError:
-        code, reason = 141, "the reader of the output went away"
+        code, reason = 1, "the reader of the output went away"  # what was to be done after the output was not done
     except (OSError, MemoryError, RuntimeError) as error:
         told = _told(error)
         if told is None:
