@@ -1,13 +1,24 @@
 import os
+import secrets
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 # huggingface_hub reads these once, when it is imported: no test reaches a model hub, and the cache is the tests' own.
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="nearer-hub-")
-for name in [name for name in os.environ if name.startswith(("NEARER_", "HF_")) and name != "NEARER_TEST_S3_ENDPOINT"]:
+TEST_SETTINGS = {"NEARER_TEST_S3_ENDPOINT", "NEARER_TEST_S3_BUCKET"}
+for name in [name for name in os.environ if name.startswith(("NEARER_", "HF_")) and name not in TEST_SETTINGS]:
     del os.environ[name]
+if "NEARER_TEST_S3_ENDPOINT" not in os.environ:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_CACHE": HUB_CACHE.name}
 
 
@@ -15,7 +26,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_C
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting that one test makes reaches another."""
     for name in list(os.environ):
-        if name.startswith("NEARER_") and name != "NEARER_TEST_S3_ENDPOINT":
+        if name.startswith("NEARER_") and name not in TEST_SETTINGS:
             monkeypatch.delenv(name)
 
 
@@ -26,3 +37,34 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir()
     monkeypatch.chdir(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server: the one that NEARER_TEST_S3_ENDPOINT names, else a process of our own on loopback."""
+    if endpoint := os.environ.get("NEARER_TEST_S3_ENDPOINT"):
+        yield endpoint
+        return
+    command = [sys.executable, str(Path(__file__).parent / "assets" / "s3_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_endpoint: str) -> str:
+    """The name of a bucket; NEARER_TEST_S3_BUCKET where the tests may not make one."""
+    if bucket := os.environ.get("NEARER_TEST_S3_BUCKET"):
+        return bucket
+    import boto3
+
+    bucket = f"nearer-test-{secrets.token_hex(6)}"
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=bucket)
+    return bucket
+
+
+@pytest.fixture
+def s3_root(s3_bucket: str) -> str:
+    """A prefix that no other test has."""
+    return f"s3://{s3_bucket}/{secrets.token_hex(6)}/root"

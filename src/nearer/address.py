@@ -42,6 +42,8 @@ def resolve(address: str, *, root: str) -> str:
         parts = [part for part in full.removeprefix("s3://").split("/") if part not in {"", "."}]
         if not parts:
             raise InputError(f"{address!r} names no bucket", rule="s3://bucket/prefix")
+        if ".." in parts:
+            raise InputError(f"{address!r} holds `..`, which means nothing in S3", rule="s3://bucket/prefix")
         return "s3://" + "/".join(parts)
     # POSIX leaves two slashes at the start as they are; here they mean nothing.
     return "/" + os.path.abspath(os.path.expanduser(full)).lstrip("/")  # noqa: PTH100, PTH111 - Path() would swallow a trailing `..`

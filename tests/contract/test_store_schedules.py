@@ -29,6 +29,8 @@ class MemorySpace:
     """Objects by key."""
 
     grace_seconds = 86400.0
+    workers = 1
+    resumes = True
 
     def __init__(self, objects=()):
         self.objects = dict(objects)
@@ -42,20 +44,34 @@ class MemorySpace:
     def put(self, key, data):
         self.objects[key] = data
 
-    def upload(self, source, key):
+    def upload(self, source, key, remains=()):
         self.objects[key] = source.read_bytes()
 
-    def copy(self, source, key):
+    def remains(self, prefix):
+        return {}
+
+    def copy(self, source, key, size=0):
         if source not in self.objects:
             raise FileNotFoundError(2, "No such key", source)
         self.objects[key] = self.objects[source]
 
     def list(self, prefix):
         below = f"{prefix}/"
-        return {key.removeprefix(below): Stat(len(data), 0.0) for key, data in self.objects.items() if below in key}
+        return {
+            key.removeprefix(below): Stat(len(data), 0.0, data.hex())
+            for key, data in self.objects.items()
+            if below in key
+        }
 
-    def delete(self, key):
-        self.objects.pop(key, None)
+    def delete(self, key, tag=""):
+        if not tag or self.objects.get(key, b"").hex() == tag:
+            self.objects.pop(key, None)
+
+    def unfinished(self, prefix):
+        return {}
+
+    def abandon(self, prefix):
+        pass
 
     def clear(self, prefix):
         for key in [key for key in self.objects if key.startswith(f"{prefix}/")]:
@@ -207,25 +223,18 @@ def test_two_first_publishers(publisher, depth, sample):
 
 @pytest.mark.parametrize(("depth", "sample"), DEPTHS)
 def test_two_overwriters(publisher, depth, sample):
-    """Under every schedule one artifact stands there in the end; the one known window is found by the reader's hash."""
+    """Under every schedule one whole artifact stands there in the end."""
     base = MemorySpace()
     publisher(THIRD, "f3")(base)
     works = publisher(FIRST, "f1", overwrite=True), publisher(THIRD, "f3", overwrite=True)
-    standing, window, covered = set(), 0, 0
+    standing, covered = set(), 0
     for switches in schedules(lengths(base.objects, *works), depth=depth, sample=sample):
         space, results = run(base.objects, *works, switches)
         assert all(isinstance(result, Manifest | Interrupted) for result in results)
         covered += 1
-        found = _attempt(read, space)
-        if isinstance(found, ArtifactCorrupt):
-            # "b" was a stray for the first publisher, who stopped between looking it up and deleting it.
-            assert found.what == "['b']"
-            window += 1
-        else:
-            standing.add(found)
-    print(f"{covered} schedules, {window} in the window")
+        standing.add(read(space))
+    print(f"{covered} schedules")
     assert standing == {"f1", "f3"}
-    assert window <= covered / 20
 
 
 @pytest.mark.parametrize(("depth", "sample"), DEPTHS)

@@ -9,11 +9,11 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nearer.store.space import TEMPORARY, Stat
+from nearer.store.space import TEMPORARY, Remains, Stat
 
 # Hard links are refused across file systems, by some network and FUSE file systems, and beyond a number of links.
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
@@ -23,6 +23,8 @@ class LocalSpace:
     """The primitives of publishing on a POSIX file system. Files are linked where that works, else copied."""
 
     grace_seconds = 0.0
+    workers = 1  # a link takes microseconds
+    resumes = False
 
     def read(self, key: str) -> bytes | None:
         """The bytes; None: no such file."""
@@ -67,23 +69,27 @@ class LocalSpace:
             temporary.replace(path)
         _sync_directory(path.parent)
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, remains: Sequence[Remains] = ()) -> None:  # noqa: ARG002
         """Write or replace a file with a local file's bytes. A symbolic link is followed and copied."""
         path = Path(key)
         with _temporary(path) as temporary:
             if source.is_symlink():
                 _copy_bytes(source, temporary)
             else:
-                _link_or_copy(source, temporary)
+                link_or_copy(source, temporary)
             _sync_file(temporary)
             temporary.replace(path)
         _sync_directory(path.parent)
 
-    def copy(self, source: str, key: str) -> None:
+    def remains(self, prefix: str) -> Mapping[str, Sequence[Remains]]:  # noqa: ARG002
+        """Nothing: linking a file again costs less than comparing it."""
+        return {}
+
+    def copy(self, source: str, key: str, size: int = 0) -> None:  # noqa: ARG002
         """Write or replace a file with another one's bytes."""
         path = Path(key)
         with _temporary(path) as temporary:
-            _link_or_copy(Path(source), temporary)
+            link_or_copy(Path(source), temporary)
             if path.is_dir() and not path.is_symlink():
                 _remove_empty_directories(path)  # an older artifact had a directory of this name
             temporary.replace(path)
@@ -102,7 +108,7 @@ class LocalSpace:
                     found[path.relative_to(top).as_posix()] = _stat(path)
         return found
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, tag: str = "") -> None:  # noqa: ARG002 - locks keep others from writing it anew
         """Remove a file; nothing happens if it is not there."""
         with suppress(FileNotFoundError, NotADirectoryError):
             Path(key).unlink()
@@ -111,6 +117,13 @@ class LocalSpace:
         """Remove the directory and all that is in it."""
         with suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(prefix)
+
+    def unfinished(self, prefix: str) -> Mapping[str, Stat]:  # noqa: ARG002
+        """Nothing: a file appears whole, by a rename."""
+        return {}
+
+    def abandon(self, prefix: str) -> None:
+        """Nothing is ever begun."""
 
     @contextmanager
     def alone(self, key: str) -> Iterator[bool]:
@@ -169,7 +182,8 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; where links are refused, copy its bytes."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:

@@ -19,9 +19,10 @@ _TEMPORARY_SECONDS = 3600.0  # a guess: a claim is written in milliseconds
 def collect(space: Space, root: str, *, remove: bool) -> tuple[Leftover, ...]:
     """Find, and if asked to remove, what no artifact under the root needs any more, largest first.
 
-    These are: staging and scratch of dead processes, work areas whose artifact stands, work areas and caches untouched
-    for two weeks, and temporary files. Publications that were decided and not finished are finished. Artifacts, claims
-    (a few hundred bytes each, they order publications for good), and whatever a live process holds stay.
+    These are: staging (uploads that were begun and not ended included) and scratch of dead processes, work areas whose
+    artifact stands, work areas and caches untouched for two weeks, and temporary files. Publications that were decided
+    and not finished are finished. Artifacts, claims (a few hundred bytes each, they order publications for good), and
+    whatever a live process holds stay.
     """
     area = f"{root.rstrip('/')}/{AREA}"
     places = _places(space, root, area)
@@ -55,7 +56,8 @@ def _pending(space: Space, root: str, area: str) -> set[str]:
 
 
 def _ended(space: Space, root: str, area: str, what: str, *, remove: bool) -> Iterator[Leftover]:
-    found = _groups(space, f"{area}/{what}")
+    begun = space.unfinished(f"{area}/{what}") if what == "staging" else {}
+    found = _groups({**space.list(f"{area}/{what}"), **begun})
     for name, files in found.items():
         with space.alone(f"{area}/locks/{name}") as dead:
             # Claims are looked at under the lock: a process that just died may have claimed with its last breath.
@@ -80,7 +82,7 @@ def _temporary(space: Space, area: str, *, remove: bool) -> Iterator[Leftover]:
 
 
 def _old(space: Space, area: str, what: str, done: set[str], *, remove: bool) -> Iterator[Leftover]:
-    for name, files in _groups(space, f"{area}/{what}").items():
+    for name, files in _groups(space.list(f"{area}/{what}")).items():
         if name.endswith(".lock"):
             continue
         with space.alone(f"{area}/{what}/{name}.lock") as free:
@@ -90,9 +92,9 @@ def _old(space: Space, area: str, what: str, done: set[str], *, remove: bool) ->
                 yield _leftover(space, f"{area}/{what}/{name}", files, f"{what} untouched for two weeks", remove=remove)
 
 
-def _groups(space: Space, prefix: str) -> Mapping[str, list[Stat]]:
+def _groups(listing: Mapping[str, Stat]) -> Mapping[str, list[Stat]]:
     groups: defaultdict[str, list[Stat]] = defaultdict(list)
-    for key, stat in space.list(prefix).items():
+    for key, stat in listing.items():
         groups[key.split("/")[0]].append(stat)
     return groups
 

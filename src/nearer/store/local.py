@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -11,33 +10,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nearer import address as addresses
-from nearer.errors import ArtifactCorrupt, ArtifactMissing, InputError, Interrupted
+from nearer.errors import InputError, Interrupted
 from nearer.store.admit import admit, foresee, require_place
 from nearer.store.disk import LocalSpace
 from nearer.store.gc import collect
-from nearer.store.manifest import MANIFEST, FileEntry, Manifest, file_sha256
+from nearer.store.manifest import FileEntry, Manifest, file_sha256
 from nearer.store.place import Place, look
 from nearer.store.protocol import Artifact, Leftover, WorkArea
 from nearer.store.publish import new_attempt, publish
-from nearer.store.settle import being_replaced, settle
 from nearer.store.space import AREA, Space
-
-_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-_MAKERS = {
-    "dataset": "nearer generate",
-    "embedder": "nearer train embedding",
-    "reranker": "nearer train reranker",
-    "report": "nearer eval",
-    "onnx": "nearer export-onnx",
-    "index": "nearer reindex",
-}
-
-
-def made_by(kind: str | None) -> str:
-    """What to run to have an artifact of a kind."""
-    return f"run `{_MAKERS[kind]}` first" if kind in _MAKERS else "run the command that makes it"
+from nearer.store.standing import corrupt, standing, strays, was_replaced
 
 
 class LocalStore:
@@ -60,9 +42,9 @@ class LocalStore:
         full = addresses.resolve(address, root=self.root)
         if addresses.is_s3(full):
             raise InputError(
-                f"{full} is in S3, which this version of nearer does not read or write",
+                f"{full} is in S3",
                 rule="a local path",
-                way_out="copy it to a local directory first (aws s3 sync)",
+                way_out="open the store by `open_store`: it knows both",
             )
         return full
 
@@ -81,25 +63,12 @@ class LocalStore:
         """The artifact at its address, verified. Files that did not change since are hashed once per store."""
         place = self.place(address)
         while True:
-            manifest = self._standing(place, address, kind)
-            if kind is not None and manifest.kind != kind:
-                raise InputError(
-                    f"{address} is of kind {manifest.kind!r}, not {kind!r}",
-                    where=place.address,
-                    rule=f"an artifact of kind {kind!r}",
-                    way_out="correct the address",
-                )
+            manifest = standing(self.space, place, address, kind=kind)
             problems = self._problems(place, manifest, fresh=False)
-            after = look(self.space, place)
-            if after.staged is not None or after.manifest is None or after.manifest.attempt != manifest.attempt:
-                continue  # replaced while we were reading
+            if was_replaced(self.space, place, manifest):
+                continue
             if problems:
-                raise ArtifactCorrupt(
-                    f"the bytes of {address} are not those that were published: {'; '.join(problems[:3])}",
-                    where=place.address,
-                    rule="size and sha256 as in manifest.json",
-                    way_out="run the command that makes it with --overwrite, or fetch it again",
-                )
+                raise corrupt(place, address, problems)
             return Artifact(address=self.resolve(address), manifest=manifest, path=Path(self.resolve(address)))
 
     def raw(self, address: str) -> Path:
@@ -129,13 +98,8 @@ class LocalStore:
     def verify(self, address: str) -> tuple[str, ...]:
         """Hash every file again and say what is wrong."""
         place = self.place(address)
-        manifest = self._standing(place, address, None)
-        known = {MANIFEST, *(entry.path for entry in manifest.files)}
-        strays = sorted(set(self.space.list(place.address)) - known)
-        return (
-            *self._problems(place, manifest, fresh=True),
-            *(f"{name}: not named by the manifest" for name in strays),
-        )
+        manifest = standing(self.space, place, address)
+        return (*self._problems(place, manifest, fresh=True), *strays(self.space, place, manifest))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -189,25 +153,6 @@ class LocalStore:
     def gc(self, *, remove: bool) -> tuple[Leftover, ...]:
         """What no artifact needs any more."""
         return collect(self.space, os.path.realpath(self.root), remove=remove)
-
-    def _standing(self, place: Place, address: str, kind: str | None) -> Manifest:
-        try:
-            state = settle(self.space, place)
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
-            raise being_replaced(place, "it is not finished, and this user may not finish it") from error
-        if state.broken:
-            raise state.broken
-        if state.manifest is None:
-            there = " (files are there, but no manifest.json)" if self.space.list(place.address) else ""
-            raise ArtifactMissing(
-                f"no artifact at {address}{there}",
-                where=place.address,
-                rule="a directory with the manifest.json that nearer writes last",
-                way_out=f"{made_by(kind)}, or correct the address",
-            )
-        return state.manifest
 
     def _problems(self, place: Place, manifest: Manifest, *, fresh: bool) -> list[str]:
         top = Path(place.address)

@@ -1,8 +1,9 @@
-"""What every store does, wherever its bytes live: on a disk or, later, under an S3 prefix."""
+"""What every store does, wherever its bytes live: on a disk or under an S3 prefix."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,79 @@ class Artifact:
     path: Path
 
 
+class Segments(Protocol):
+    """Finished pieces of unfinished work, where another machine finds them: complete or invisible."""
+
+    def names(self) -> frozenset[str]:
+        """The pieces that are complete in the store."""
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Bring a piece, verified, to a path where nothing is.
+
+        Raises:
+            ArtifactMissing: it is not there any more.
+            ArtifactCorrupt: its bytes are not those that were shared.
+        """
+
+    def share(self, name: str, path: Path, *, instead_of: Iterable[str]) -> None:
+        """Send a file or folder in the background; see `WorkArea.share`."""
+
+    def flush(self) -> tuple[str, ...]:
+        """Wait until everything that was shared is in the store; the names of what could not be sent."""
+
+    def remove(self) -> None:
+        """Remove all pieces."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkArea:
-    """Unfinished work that the same command finds again: checkpoints, shards, ledgers. This process alone has it."""
+    """Unfinished work that the same command finds again: checkpoints, shards, ledgers. This process alone has it.
+
+    Args:
+        path: a local directory.
+        segments: where finished pieces go as well, when the artifacts are not on this machine.
+    """
 
     path: Path
+    segments: Segments | None = None
+
+    def shared(self) -> frozenset[str]:
+        """The names that `bring` knows and that are not here yet."""
+        names = self.segments.names() if self.segments else frozenset()
+        return frozenset(name for name in names if not (self.path / name).exists())
+
+    def bring(self, name: str) -> Path:
+        """Bring a piece that was shared, maybe by another machine, to where it was shared from.
+
+        Raises:
+            ArtifactMissing: it is not there any more.
+            ArtifactCorrupt: its bytes are not those that were shared.
+        """
+        target = self.path / name
+        if self.segments and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.segments.fetch(name, target)
+        return target
+
+    def share(self, name: str, *, instead_of: Iterable[str] = ()) -> None:
+        """A file or folder of the area is finished and will never change: it may leave this machine, in the background.
+
+        It may be removed here as soon as this returns.
+
+        Args:
+            name: relative to the area.
+            instead_of: pieces that are of no use any more once this one is in the store.
+
+        Raises:
+            Interrupted: another process has taken the work over.
+        """
+        if self.segments:
+            self.segments.share(name, self.path / name, instead_of=instead_of)
 
     def remove(self) -> None:
         """Remove all of it; the work is finished."""
+        if self.segments:
+            self.segments.remove()
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -13,8 +13,8 @@ attempt's manifest. Whoever finds it pending, reader or publisher, carries out s
 idempotent, and every copy, that of the manifest included, fails once its source in the staging is gone. So a
 process that was paused for a year inside step 3 and then goes on cannot write over a later generation. Where the space
 has locks (`alone`) step 3 is exclusive as well. Where it has none, one window is left: a stray that was looked up for
-generation n and is deleted while n + 1 writes a file of the same name. Readers find that by sha256, and a store
-with conditional deletes can close it in its `delete`.
+generation n and is deleted while n + 1 writes a file of the same name. A delete that is conditional on the stray's tag
+closes it, but for a file that n + 1 has with the stray's very bytes; readers find a missing file by their manifest.
 
 What readers see: before step 2 the old artifact; from then on the new one, after rolling forward, or `Interrupted`
 ("being replaced") if another process is at it. A claim whose staging is gone while its manifest is not at the
@@ -30,12 +30,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nearer.errors import InputError, Interrupted
+from nearer.errors import InputError, Interrupted, OutOfReach
 from nearer.process import STOP
 from nearer.store.admit import admit
 from nearer.store.manifest import MANIFEST, FileEntry, Manifest, file_sha256
 from nearer.store.place import Claim, Place, State, look
-from nearer.store.settle import drop, settle
+from nearer.store.settle import drop, for_each, settle
 from nearer.store.space import AREA, Space
 
 
@@ -51,13 +51,10 @@ def publish(space: Space, place: Place, directory: Path, manifest: Manifest, *, 
     done = admit(space, place, manifest, overwrite=overwrite)[1]
     if done and not overwrite:
         return done
-    claimed = False
+    claimed, failed = False, False
     with space.alone(f"{place.area}/locks/{attempt}"):
         try:
-            stamped = manifest.stamped(files=_files(directory), attempt=attempt)
-            for entry in stamped.files:
-                STOP.check()
-                space.upload(directory / entry.path, f"{staging}/{entry.path}")
+            stamped = manifest.stamped(files=_upload(space, directory, staging), attempt=attempt)
             space.put(f"{staging}/{MANIFEST}", stamped.to_json().encode())
             while not claimed:
                 state, done = admit(space, place, manifest, overwrite=overwrite)
@@ -67,9 +64,13 @@ def publish(space: Space, place: Place, directory: Path, manifest: Manifest, *, 
                     return done
                 claimed = _claim(space, place, stamped, after=state.claim)
             state = settle(space, place)
+        except (Interrupted, OutOfReach):
+            failed = True
+            raise
         finally:
-            # An error of the create does not say that it had no effect. A decided attempt must keep its staging.
-            if not claimed and not _is_ours(look(space, place), attempt):
+            # An error of the create does not say that it had no effect. A decided attempt must keep its staging, and
+            # so does one that the next one can take up.
+            if not claimed and not (failed and space.resumes) and not _is_ours(look(space, place), attempt):
                 drop(space, staging)
     if _is_ours(state, attempt) and (state.manifest is None or state.manifest.attempt != attempt):
         raise Interrupted(
@@ -87,8 +88,10 @@ def _is_ours(state: State, attempt: str) -> bool:
 
 def _claim(space: Space, place: Place, stamped: Manifest, *, after: Claim | None) -> bool:
     if after:
-        # Step 2's condition: whoever is still paused in the generation before finds nothing left to copy.
+        # Step 2's condition: whoever is still paused in the generation before finds nothing left to copy, and nothing
+        # half copied that it could complete.
         drop(space, place.staging(after.attempt))
+        space.abandon(place.address)
     claim = Claim(
         generation=after.generation + 1 if after else 1,
         attempt=stamped.attempt,
@@ -99,14 +102,33 @@ def _claim(space: Space, place: Place, stamped: Manifest, *, after: Claim | None
     return space.create(f"{place.claims}/{claim.generation:08d}.json", data.encode())
 
 
-def _files(directory: Path) -> tuple[FileEntry, ...]:
-    """The directory's files, sorted by path, hashed.
+def _upload(space: Space, directory: Path, staging: str) -> tuple[FileEntry, ...]:
+    """Upload the directory's files to the staging, hashed on the way.
+
+    Raises:
+        InputError: something in it is no plain file.
+        Interrupted: SIGTERM.
+    """
+    names = _names(directory)
+    remains = space.remains(staging.rpartition("/")[0])
+
+    def one(name: str) -> FileEntry:
+        STOP.check()
+        space.upload(directory / name, f"{staging}/{name}", remains.get(name, ()))
+        path = directory / name
+        return FileEntry(path=name, size=path.stat().st_size, sha256=file_sha256(path))
+
+    return tuple(for_each(space, one, names))
+
+
+def _names(directory: Path) -> list[str]:
+    """The paths of the directory's files, sorted.
 
     Raises:
         InputError: a link to a directory, a name that is not UTF-8, something that is no file, or a file with the
             manifest's name.
     """
-    entries = []
+    found = []
     for folder, folders, names in os.walk(directory):
         for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]:
             path = Path(folder, name)
@@ -117,8 +139,8 @@ def _files(directory: Path) -> tuple[FileEntry, ...]:
                     where=str(directory),
                     rule=f"plain files with UTF-8 names, none of them {MANIFEST}",
                 )
-            entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=file_sha256(path)))
-    return tuple(sorted(entries, key=lambda entry: entry.path))
+            found.append(relative)
+    return sorted(found)
 
 
 def _is_utf8(name: str) -> bool:

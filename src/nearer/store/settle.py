@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from nearer.errors import ArtifactCorrupt, Interrupted
 from nearer.process import STOP
@@ -10,6 +13,7 @@ from nearer.store.manifest import MANIFEST
 from nearer.store.place import Place, State, look
 from nearer.store.space import AREA, Space
 
+T = TypeVar("T")
 PATIENCE_SECONDS = 30.0  # a guess: hard links take milliseconds, copies to another disk may take longer than this
 _POLL_SECONDS = 0.05
 
@@ -40,6 +44,19 @@ def drop(space: Space, staging: str) -> None:
     space.clear(staging)
 
 
+def for_each(space: Space, work: Callable[[str], T], names: Iterable[str]) -> list[T]:
+    """The work's results in the order of the names, as many at once as the space can use; the first error ends it."""
+    if space.workers == 1:
+        return [work(name) for name in names]
+    with ThreadPoolExecutor(space.workers) as pool:
+        futures = [pool.submit(work, name) for name in names]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def being_replaced(place: Place, why: str) -> Interrupted:
     """What a reader is told who can see neither the old artifact any more nor the new one yet."""
     return Interrupted(
@@ -56,15 +73,23 @@ def _roll_forward(space: Space, place: Place) -> None:
     if not state.claim or not state.staged:
         return
     staging = place.staging(state.claim.attempt)
-    wanted = {entry.path for entry in state.staged.files}
-    for stray in space.list(place.address):
+    wanted = {entry.path: entry.size for entry in state.staged.files}
+    there = space.list(place.address)
+    for stray, stat in there.items():
         if stray not in wanted and stray != MANIFEST:
             if space.read(f"{staging}/{MANIFEST}") is None:
                 return
-            space.delete(f"{place.address}/{stray}")
+            space.delete(f"{place.address}/{stray}", stat.tag)
+    copies = space.list(staging)
+
+    def copy(name: str) -> None:
+        # An interrupted copy is gone on with: what has the tag of its source has its bytes.
+        if name not in there or name not in copies or not there[name].tag or there[name].tag != copies[name].tag:
+            space.copy(f"{staging}/{name}", f"{place.address}/{name}", wanted[name])
+
     try:
-        for name in [*sorted(wanted), MANIFEST]:
-            space.copy(f"{staging}/{name}", f"{place.address}/{name}")
+        for_each(space, copy, sorted(wanted))
+        space.copy(f"{staging}/{MANIFEST}", f"{place.address}/{MANIFEST}")
     except FileNotFoundError as error:
         if space.read(f"{staging}/{MANIFEST}") is None:
             return
@@ -75,3 +100,4 @@ def _roll_forward(space: Space, place: Place) -> None:
             way_out=f"remove {staging} and what is at {place.address}, then run the same command again",
         ) from error
     drop(space, staging)
+    space.abandon(place.address)  # copies that a killed process had begun
