@@ -94,7 +94,7 @@ class SettingsError(InputError):
 
 
 class ArtifactMissing(InputError):
-    """No artifact stands at an address."""
+    """Nothing stands at an address: no artifact, or none of the user's own files."""
 
 
 class ArtifactExists(InputError):

@@ -12,10 +12,11 @@ import typer
 
 from nearer import process
 from nearer.cli.show import plan_text
+from nearer.cli.stores import store_of
 from nearer.errors import DoesNotFit, InputError, NearerError, from_os_error
 from nearer.progress import Progress, choose
 from nearer.settings import Loaded, Settings, load
-from nearer.store import Manifest, Store, open_store
+from nearer.store import Manifest, Store
 
 
 class Context:
@@ -57,7 +58,7 @@ def execute(
     for warning in loaded.warnings:
         progress.warn(warning)
     settings = loaded.settings
-    store = open_store(settings.artifacts, overwrite=overwrite)
+    store = store_of(settings, overwrite=overwrite, progress=progress)
     for package, arguments in steps(settings):
         job = importlib.import_module(f"nearer.{package}.run")
         if dry_run:

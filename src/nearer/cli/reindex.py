@@ -6,6 +6,7 @@ import typer
 
 from nearer.cli import options
 from nearer.cli.execute import execute
+from nearer.cli.stores import store_of
 from nearer.errors import InputError
 from nearer.progress import choose
 from nearer.settings import load
@@ -23,11 +24,10 @@ def reindex(
         if dry_run or overwrite:
             raise InputError("--rollback moves an alias and nothing else", rule="no --dry-run or --overwrite beside it")
         from nearer.reindex.run import rollback as roll_back
-        from nearer.store import open_store
 
         settings = load(config, assignments=assignments or ()).settings
         progress = choose()
-        roll_back(settings, open_store(settings.artifacts), progress)
+        roll_back(settings, store_of(settings, progress=progress), progress)
         return
     execute(
         "reindex",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nearer.corpus.queries import query_parts
+from nearer.errors import ArtifactMissing
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
 from nearer.settings.model import Settings
@@ -28,8 +29,9 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         ArtifactExists: another dataset stands at the address.
     """
     own = settings.generate
-    paths = {name: store.raw(address) for name, address in _files(settings, store).items()}
-    inputs = {name: _entry(path) for name, path in paths.items()}
+    files = _files(settings, store)
+    paths = {name: store.raw(address) for name, address in files.items()}
+    inputs = {name: _entry(path, address=store.resolve(files[name])) for name, path in paths.items()}
     source = find_model(generate_embedder(settings), store=store)
     inputs["embedder"] = InputEntry(address=source.name, fingerprint=source.fingerprint)
 
@@ -54,10 +56,10 @@ def plan(settings: Settings, store: Store) -> Plan:
     inputs: dict[str, InputEntry] = {}
     planned = []
     for name, address in _files(settings, store).items():
-        path = Path(store.resolve(address))
-        planned.append(PlannedInput(name=name, address=address, state="there" if path.exists() else "missing"))
-        if path.exists():
-            inputs[name] = _entry(path)
+        path = _there(address, store)
+        planned.append(PlannedInput(name=name, address=address, state="there" if path else "missing"))
+        if path:
+            inputs[name] = _entry(path, address=store.resolve(address))
     model = generate_embedder(settings)
     planned.append(PlannedInput(name="embedder", address=model, state=model_state(model, store=store)))
     if found := model_fingerprint(model, store=store):
@@ -82,7 +84,7 @@ def _files(settings: Settings, store: Store) -> dict[str, str]:
     files = {"documents": own.documents}
     if own.queries is not None and _wanted(settings, "queries"):
         files["queries"] = own.queries
-    elif own.queries is None and _wanted(settings, "queries") and _is_beir(Path(store.resolve(own.documents))):
+    elif own.queries is None and _wanted(settings, "queries") and _is_beir(_there(own.documents, store)):
         files["queries"] = own.documents
     if own.enhanced is not None and _wanted(settings, "enhanced"):
         files["enhanced"] = own.enhanced
@@ -93,16 +95,29 @@ def _wanted(settings: Settings, source: Literal["queries", "enhanced"]) -> bool:
     return settings.generate.sources == "auto" or source in settings.generate.sources
 
 
-def _is_beir(path: Path) -> bool:
-    return (path / "corpus.jsonl").is_file() and (path / "queries.jsonl").is_file() and (path / "qrels").is_dir()
+def _there(address: str, store: Store) -> Path | None:
+    """The user's file or folder on this machine; None if there is none."""
+    try:
+        return store.raw(address)
+    except ArtifactMissing:
+        return None
 
 
-def _entry(path: Path) -> InputEntry:
+def _is_beir(path: Path | None) -> bool:
+    return (
+        path is not None
+        and (path / "corpus.jsonl").is_file()
+        and (path / "queries.jsonl").is_file()
+        and (path / "qrels").is_dir()
+    )
+
+
+def _entry(path: Path, *, address: str) -> InputEntry:
     """An input by content: a file, a folder, or BEIR queries with their judgments."""
     parts = query_parts(path) if path.is_file() else (path,)
     found = [raw_fingerprint(part) for part in parts if part.exists()]
     joined = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
-    return InputEntry(address=str(path), fingerprint=joined)
+    return InputEntry(address=address, fingerprint=joined)
 
 
 def _fingerprint(settings: Settings, inputs: dict[str, InputEntry]) -> str:

@@ -53,12 +53,19 @@ class Contract:
             ArtifactCorrupt: it is there and cannot be read.
         """
         path = directory / CONTRACT
-        if not path.exists():
-            return None
+        return cls.from_json(path.read_text(encoding="utf-8"), where=str(path)) if path.exists() else None
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str) -> Contract:
+        """Read the text of a `contract.json`.
+
+        Raises:
+            ArtifactCorrupt: it is none.
+        """
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls(**json.loads(text))
         except (ValueError, TypeError) as error:
-            raise ArtifactCorrupt(f"not a model contract: {error}", where=str(path)) from error
+            raise ArtifactCorrupt(f"not a model contract: {error}", where=where) from error
 
     def require_same(self, other: Contract, *, ours: str, theirs: str) -> None:
         """Refuse to work with a model or index of another contract.

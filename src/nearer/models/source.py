@@ -85,11 +85,10 @@ def find_model(name: str, *, store: Store) -> ModelSource:
             revision=manifest.fingerprint,
             manifest=manifest,
         )
-    if not is_s3(address) and _is_model_directory(Path(address)):
-        fingerprint = raw_fingerprint(Path(address))
-        return ModelSource(
-            name=name, path=Path(address), fingerprint=fingerprint, origin="directory", revision=fingerprint
-        )
+    if _is_plain_model(address, store=store):
+        path = store.raw(address)
+        fingerprint = raw_fingerprint(path)
+        return ModelSource(name=name, path=path, fingerprint=fingerprint, origin="directory", revision=fingerprint)
     if not _looks_like_hub_id(name):
         what = "is a directory without a model" if not is_s3(address) and Path(address).is_dir() else "does not exist"
         raise InputError(
@@ -104,18 +103,29 @@ def find_model(name: str, *, store: Store) -> ModelSource:
 def model_state(name: str, *, store: Store) -> Literal["there", "hub id, resolved when it runs", "missing"]:
     """What `find_model` would find, without touching the network."""
     address = store.resolve(name)
-    if store.manifest(address) is not None or (not is_s3(address) and _is_model_directory(Path(address))):
+    if store.manifest(address) is not None or _is_plain_model(address, store=store):
         return "there"
     return "hub id, resolved when it runs" if _looks_like_hub_id(name) else "missing"
 
 
 def model_fingerprint(name: str, *, store: Store) -> str | None:
-    """The fingerprint that `find_model` would give, without touching the network; None for a hub id or nothing."""
+    """The fingerprint that `find_model` would give, without moving a model.
+
+    None for a hub id, nothing, or a plain directory in S3.
+    """
     address = store.resolve(name)
     manifest = store.manifest(address)
     if manifest is not None:
         return manifest.fingerprint
+    if is_s3(address):
+        return None
     return raw_fingerprint(Path(address)) if model_state(name, store=store) == "there" else None
+
+
+def _is_plain_model(address: str, *, store: Store) -> bool:
+    if is_s3(address):
+        return any(store.read_text(f"{address}/{file}") is not None for file in _MODEL_FILES)
+    return _is_model_directory(Path(address))
 
 
 def _is_model_directory(path: Path) -> bool:

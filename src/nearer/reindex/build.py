@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nearer.corpus.chunk import chunk_all
-from nearer.errors import GateRefused
+from nearer.errors import ArtifactCorrupt, ArtifactMissing, GateRefused
 from nearer.models.encode import Embedder
 from nearer.progress import Progress, timed
 from nearer.records import Document
@@ -19,13 +18,14 @@ from nearer.reindex.check import check
 from nearer.reindex.passages import read_passages, write_passages
 from nearer.reindex.shards import encode_shards
 from nearer.reindex.sink import Sink
+from nearer.store import WorkArea
 
 
 def build(
     sink: Sink,
     embedder: Embedder,
     documents: Iterable[Document],
-    work: Path,
+    work: WorkArea,
     *,
     max_tokens: int,
     shard_passages: int,
@@ -41,7 +41,7 @@ def build(
         sink: not begun.
         embedder: its contract says how to render and encode.
         documents: streamed; not touched when the work directory holds the passages already.
-        work: for this model and these documents alone; survives a kill.
+        work: for this model and these documents alone; survives a kill, and the loss of the machine if it is shared.
         max_tokens: longest passage.
         shard_passages: passages a shard.
         batch_tokens: padded tokens a forward pass.
@@ -57,12 +57,14 @@ def build(
         InputError: there is nothing to index.
         GateRefused: a check failed.
     """
-    passages = work / "passages.jsonl"
-    vectors = work / f"vectors-{shard_passages}"
+    passages = work.path / "passages.jsonl"
+    vectors = work.path / f"vectors-{shard_passages}"
+    _bring(work, (passages.name, f"{vectors.name}/"), progress)
     if not passages.exists():
         tracked = progress.track(documents, what="cutting documents")
         cut = chunk_all(tracked, max_tokens=max_tokens, count_tokens=embedder.count_tokens)
         write_passages(itertools.chain.from_iterable(cut), passages)
+        work.share(passages.name)
     total = sum(1 for _ in read_passages(passages))
     try:
         sink.begin(contract=embedder.contract)
@@ -73,6 +75,7 @@ def build(
             total=total,
             shard_passages=shard_passages,
             batch_tokens=batch_tokens,
+            finished=lambda shard: work.share(f"{vectors.name}/{shard.name}"),
             progress=progress,
         )
         for number, shard, encoded in shards:
@@ -95,3 +98,13 @@ def build(
         raise
     count = sum(1 for _ in itertools.groupby(read_passages(passages), key=lambda passage: passage.document_id))
     return {"documents": count, "dimension": embedder.contract.dimension, **checked.metrics()}
+
+
+def _bring(work: WorkArea, wanted: tuple[str, ...], progress: Progress) -> None:
+    """Bring what another machine finished; what cannot be brought is made again."""
+    for name in sorted(work.shared()):
+        if name.startswith(wanted):
+            try:
+                work.bring(name)
+            except (ArtifactCorrupt, ArtifactMissing) as error:
+                progress.warn(f"{name} of the unfinished work is made again: {error.what}")

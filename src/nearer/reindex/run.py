@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nearer.errors import ArtifactMissing, InputError
-from nearer.models.contract import Contract
+from nearer.models.contract import CONTRACT, Contract
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
@@ -47,7 +47,9 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         progress.warn("`reindex.chunk` is not used: the model's contract says how documents are cut")
     where = source.name if source.origin == "hub" else store.resolve(source.name)
     inputs = {
-        "documents": InputEntry(address=str(documents), fingerprint=raw_fingerprint(documents)),
+        "documents": InputEntry(
+            address=store.resolve(resolve.reindex_documents(settings)), fingerprint=raw_fingerprint(documents)
+        ),
         "embedder": InputEntry(address=where, fingerprint=source.fingerprint),
     }
     fingerprint = _fingerprint(settings, inputs, chunk)
@@ -66,7 +68,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
             EmbeddedSink(directory, index=section.index),
             _load(settings, source, chunk),
             read_documents(documents),
-            work.path,
+            work,
             max_tokens=chunk.max_tokens,
             shard_passages=section.shard_passages,
             batch_tokens=section.batch_tokens,
@@ -129,7 +131,7 @@ def plan(settings: Settings, store: Store) -> Plan:
     documents, embedder = resolve.reindex_documents(settings), resolve.reindex_embedder(settings)
     try:
         path: Path | None = store.raw(documents)
-    except InputError:
+    except ArtifactMissing:
         path = None
     state = model_state(embedder, store=store)
     if state != "there" and embedder == resolve.embedding(settings).output_dir:
@@ -148,7 +150,9 @@ def plan(settings: Settings, store: Store) -> Plan:
             "documents": InputEntry(address=documents, fingerprint=raw_fingerprint(path)),
             "embedder": InputEntry(address=embedder, fingerprint=fingerprint),
         }
-        contract = Contract.load(Path(store.resolve(embedder)))
+        where = f"{store.resolve(embedder)}/{CONTRACT}"
+        text = store.read_text(where)
+        contract = Contract.from_json(text, where=where) if text is not None else None
         known = _fingerprint(settings, inputs, _chunk(settings, contract))
         generation = known[:12]
         if current != generation:

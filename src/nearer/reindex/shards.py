@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ def encode_shards(
     total: int,
     shard_passages: int,
     batch_tokens: int,
+    finished: Callable[[Path], None],
     progress: Progress,
 ) -> Iterator[tuple[int, list[Passage], np.ndarray]]:
     """Encode a file of passages.
@@ -33,6 +34,7 @@ def encode_shards(
         total: how many passages the file has.
         shard_passages: passages a shard.
         batch_tokens: padded tokens a forward pass.
+        finished: told the file of each shard that was encoded now.
         progress: hears of one step a shard.
 
     Yields:
@@ -51,6 +53,7 @@ def encode_shards(
             vectors = encode(embedder, shard, batch_tokens=batch_tokens)
             _require_sound(shard, vectors)
             _write(path, vectors)
+            finished(path)
         yield number, shard, vectors
 
 

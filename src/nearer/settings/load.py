@@ -33,19 +33,26 @@ class Loaded:
     warnings: tuple[str, ...] = ()
 
 
-def load(file: Path | None, *, assignments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    file: Path | None,
+    *,
+    assignments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    required: bool = True,
+) -> Loaded:
     """Read settings; precedence: file < environment < `--set`.
 
     Args:
         file: a settings document or a job file; None: the first of `DEFAULT_FILES` that is there.
         assignments: `section.field=value`.
         environment: for tests; default `os.environ`.
+        required: whether there must be a file; if not, every field may have its default.
 
     Raises:
         SettingsError: with every problem that was found.
     """
-    path = file or _default_file()
-    document = read_file(path)
+    path = file or _default_file(required=required)
+    document = read_file(path) if path.name else Document()
     command = _unwrap_job(document, path)
     over = [read_environment(os.environ if environment is None else environment), read_assignments(assignments)]
     documents = [document, *over]
@@ -60,10 +67,12 @@ def load(file: Path | None, *, assignments: Sequence[str] = (), environment: Map
     return Loaded(settings=_validate(document, path), file=str(path), command=command, warnings=warnings)
 
 
-def _default_file() -> Path:
+def _default_file(*, required: bool) -> Path:
     for name in DEFAULT_FILES:
         if Path(name).exists():
             return Path(name)
+    if not required:
+        return Path()
     raise InputError(
         "no settings file",
         where=str(Path.cwd()),

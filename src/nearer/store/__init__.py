@@ -9,6 +9,7 @@ from pathlib import Path
 from nearer import address as addresses
 from nearer.progress import Progress
 from nearer.store.cache import FileCache
+from nearer.store.fetch import fetch
 from nearer.store.lineage import show
 from nearer.store.local import LocalStore
 from nearer.store.manifest import (
@@ -40,6 +41,7 @@ __all__ = [
     "Store",
     "WorkArea",
     "default_cache_directory",
+    "fetch",
     "fingerprint",
     "open_store",
     "produce",

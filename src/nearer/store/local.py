@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nearer import address as addresses
-from nearer.errors import InputError, Interrupted
+from nearer.errors import ArtifactMissing, InputError, Interrupted
 from nearer.store.admit import admit, foresee, require_place
 from nearer.store.disk import LocalSpace
 from nearer.store.gc import collect
@@ -75,7 +75,7 @@ class LocalStore:
         """A user's own file or folder."""
         path = Path(self.resolve(address))
         if not path.exists():
-            raise InputError(
+            raise ArtifactMissing(
                 f"{address} does not exist",
                 where=str(path),
                 rule="an existing file or folder",

@@ -145,7 +145,7 @@ class Store(Protocol):
         """A user's own file or folder as a local path.
 
         Raises:
-            InputError: nothing is there.
+            ArtifactMissing: nothing is there.
         """
 
     def admit(self, address: str, manifest: Manifest) -> Manifest | None:

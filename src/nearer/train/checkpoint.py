@@ -4,7 +4,8 @@
     <work>/step-N/              weights, optimizer, learning rate, random states, trainer's and our own state, and the
                                 best weights as they were then (a hard link)
 
-A checkpoint is written under another name and then renamed. Frozen weights are not written: they are the base model's.
+A checkpoint is written under another name and then renamed, and then shared, so that another machine finds it where the
+artifacts are in S3. Frozen weights are not written: they are the base model's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from nearer.errors import ArtifactCorrupt, ArtifactMissing
+from nearer.store import WorkArea
 from nearer.train.trainable import put_weights, trainable_weights
 
 _STEP = re.compile(r"^step-(\d+)$")
@@ -59,16 +63,31 @@ class Journal:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in its work area."""
+    """The checkpoints of one run, in its work area.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args:
+        work: the area.
+        warn: told of a checkpoint that cannot be used.
+    """
+
+    def __init__(self, work: WorkArea, *, warn: Callable[[str], None]) -> None:
+        self.work = work
+        self.warn = warn
+        self.directory = work.path
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def latest(self) -> Path | None:
-        """The complete checkpoint of the largest step."""
-        steps = {int(found[1]): path for path in self.directory.iterdir() if (found := _STEP.match(path.name))}
-        return steps[max(steps)] if steps else None
+        """The complete checkpoint of the largest step, here or in the store."""
+        for name in sorted(self._names(), key=_step, reverse=True):
+            try:
+                return self.work.bring(name)
+            except (ArtifactCorrupt, ArtifactMissing) as error:
+                self.warn(f"the checkpoint {name} cannot be used, the one before is: {error.what}")
+        return None
+
+    def _names(self) -> set[str]:
+        names = {*self.work.shared(), *(path.name for path in self.directory.iterdir())}
+        return {name for name in names if _STEP.match(name)}
 
     def save_best(self, model: torch.nn.Module) -> None:
         """Keep the trainable weights as the best ones."""
@@ -100,6 +119,7 @@ class Checkpoints:
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         _sync(self.directory)
+        self.work.share(final.name, instead_of=self._names() - {final.name})
         for path in self.directory.iterdir():
             if path != final and (_STEP.match(path.name) or path.name.endswith(".tmp")):
                 shutil.rmtree(path, ignore_errors=True)
@@ -117,6 +137,10 @@ class Checkpoints:
         raw = json.loads((checkpoint / _JOURNAL).read_text(encoding="utf-8"))
         history = {int(step): value for step, value in raw.pop("history").items()}
         return Journal(history=history, **raw)
+
+
+def _step(name: str) -> int:
+    return int(name.removeprefix("step-"))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
 from nearer.models.encode import Embedder, use_all_cores
 from nearer.progress import Progress
+from nearer.store import WorkArea
 from nearer.train.collate import EmbedderCollator, truncated_share
 from nearer.train.loop import Recipe, Result, fit
 from nearer.train.loss import ContrastiveLoss
@@ -27,7 +27,7 @@ def train_embedder(
     negatives_per_query: int,
     max_query_tokens: int,
     max_passage_tokens: int,
-    work: Path,
+    work: WorkArea,
     progress: Progress,
 ) -> tuple[Result, dict[str, Any]]:
     """Train an embedder in place.

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 from nearer import process
 from nearer.errors import DoesNotFit, InputError, Interrupted
 from nearer.progress import Progress
+from nearer.store import WorkArea
 from nearer.train.checkpoint import Checkpoints, Journal
 from nearer.train.hardware import Precision
 from nearer.train.measure import Measured
@@ -63,7 +63,7 @@ def fit(
     loss: torch.nn.Module,
     validate: Callable[[], Measured],
     recipe: Recipe,
-    work: Path,
+    work: WorkArea,
     examples_per_step: float,
     base_may_win: bool,
     progress: Progress,
@@ -81,7 +81,7 @@ def fit(
         loss: takes the trainer's features and labels.
         validate: the model's nDCG@10 now.
         recipe: how to learn.
-        work: the run's own directory; what it holds survives a kill.
+        work: the run's own area; what it holds survives a kill.
         examples_per_step: rows or pairs, for the rate that is shown.
         base_may_win: false for a base model without a head of its own.
         progress: hears of it.
@@ -91,7 +91,7 @@ def fit(
         DoesNotFit: out of memory.
         InputError: the run diverged.
     """
-    checkpoints = Checkpoints(work)
+    checkpoints = Checkpoints(work, warn=progress.warn)
     checkpoint = checkpoints.latest()
     journal = checkpoints.restore(checkpoint, model) if checkpoint else Journal(base_may_win=base_may_win)
     before = journal.cpu_seconds
@@ -218,13 +218,13 @@ def _trainer(
     loss: torch.nn.Module,
     *,
     recipe: Recipe,
-    work: Path,
+    work: WorkArea,
 ) -> Any:
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
     arguments = arguments_class(
-        output_dir=str(work / "trainer"),
+        output_dir=str(work.path / "trainer"),
         max_steps=recipe.steps,
         per_device_train_batch_size=1,  # one numbered step; the collator makes a batch of it
         batch_sampler=lambda dataset, **_: BatchSampler(SequentialSampler(dataset), batch_size=1, drop_last=False),

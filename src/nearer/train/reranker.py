@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sentence_transformers import CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -10,6 +9,7 @@ from sentence_transformers import CrossEncoderTrainer, CrossEncoderTrainingArgum
 from nearer.models.encode import use_all_cores
 from nearer.models.score import Reranker
 from nearer.progress import Progress
+from nearer.store import WorkArea
 from nearer.train.collate import RerankerCollator, pair_truncated_share
 from nearer.train.loop import Recipe, Result, fit
 from nearer.train.loss import PairLoss
@@ -31,7 +31,7 @@ def train_reranker(
     hard_negatives: int,
     random_negatives: int,
     has_head: bool,
-    work: Path,
+    work: WorkArea,
     progress: Progress,
 ) -> tuple[Result, dict[str, Any]]:
     """Train a reranker in place.

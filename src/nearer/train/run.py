@@ -43,7 +43,7 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
 
     def build(directory: Path, work: WorkArea) -> Built:
         train = _train_embedding if model == "embedding" else _train_reranker
-        return train(section, base, dataset.path, directory, work.path, seed=settings.seed, progress=progress)
+        return train(section, base, dataset.path, directory, work, seed=settings.seed, progress=progress)
 
     return produce(
         store,
@@ -93,7 +93,7 @@ def _train_embedding(
     base: ModelSource,
     dataset_path: Path,
     directory: Path,
-    work: Path,
+    work: WorkArea,
     *,
     seed: int,
     progress: Progress,
@@ -147,7 +147,7 @@ def _train_reranker(
     base: ModelSource,
     dataset_path: Path,
     directory: Path,
-    work: Path,
+    work: WorkArea,
     *,
     seed: int,
     progress: Progress,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nearer import address as addresses
-from nearer.errors import InputError
+from nearer.errors import ArtifactMissing, InputError
 from nearer.progress import Progress, Silent
 from nearer.store.admit import admit, foresee, require_place
 from nearer.store.cache import FileCache
@@ -137,7 +137,7 @@ class S3Store:
         full = self.resolve(address)
         listing = {name: stat for name, stat in self.space.list(full).items() if AREA not in name.split("/")}
         if not listing:
-            raise InputError(
+            raise ArtifactMissing(
                 f"{address} does not exist",
                 where=full,
                 rule="an object, or a prefix that holds objects",
