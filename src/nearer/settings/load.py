@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -108,11 +109,15 @@ def _validate(document: Document, path: Path) -> Settings:
     try:
         settings = Settings.model_validate(document.values)
     except pydantic.ValidationError as error:
-        raise SettingsError([_problem(item, document) for item in error.errors()], where=str(path)) from None
+        raise SettingsError([_problem(item, document) for item in error.errors()], where=_shown(path)) from None
     problems = _cross_checks(settings, document)
     if problems:
-        raise SettingsError(problems, where=str(path))
+        raise SettingsError(problems, where=_shown(path))
     return settings
+
+
+def _shown(path: Path) -> str:
+    return str(path) if path.name else "the environment and --set; there is no settings file"
 
 
 def _problem(item: Any, document: Document) -> NearerError:
@@ -127,7 +132,14 @@ def _problem(item: Any, document: Document) -> NearerError:
             rule=f"known keys: {', '.join(known)}",
         )
     rule = item["msg"].replace("Input should be", "must be").replace(" or instance of", ", or")
-    return InputError(f"{dotted} is {item['input']!r}", where=where, rule=rule)
+    return InputError(
+        f"{dotted} is {_without_password(repr(item['input']))}", where=where, rule=rule.removeprefix("Value error, ")
+    )
+
+
+def _without_password(text: str) -> str:
+    """Addresses in the text without user name and password."""
+    return re.sub(r"//[^/\s]*@", "//…@", text)
 
 
 def _is_union_tag(part: str | int) -> bool:

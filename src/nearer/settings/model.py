@@ -6,9 +6,10 @@ latter are declared with `execution(...)`. A golden test lists them.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -271,15 +272,21 @@ class ReindexSettings(Section):
     """Run Python code that comes with the model. Only for models whose code you have read."""
 
 
+def _plain_url(url: str) -> str:
+    if not re.fullmatch(r"https?://[^@/\s]+(/\S*)?", url):
+        raise ValueError("http(s)://host:port; credentials stand in the environment, never in an address")
+    return url
+
+
 class S3Settings(Section):
     """How S3, or a store that speaks its language, is reached.
 
-    What is left out is left to boto3's own chain: the environment (AWS_*), profiles, a service account's role; proxies by
-    HTTPS_PROXY and NO_PROXY. Secrets never stand here.
+    What is left out is left to boto3's own chain: the environment (AWS_*), profiles, a service account's role; proxies
+    by HTTPS_PROXY and NO_PROXY. Secrets never stand here.
     """
 
-    endpoint: str | None = execution(
-        None, description="Address of a store that is not AWS: http(s)://host:port.", pattern=r"^https?://[^@/]+(/.*)?$"
+    endpoint: Annotated[str, AfterValidator(_plain_url)] | None = execution(
+        None, description="Address of a store that is not AWS: http(s)://host:port."
     )
     region: str | None = execution(None, description="Region of the bucket.")
     profile: str | None = execution(None, description="Profile in the shared AWS configuration files.")

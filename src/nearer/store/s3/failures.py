@@ -12,7 +12,8 @@ from urllib3.exceptions import HTTPError
 from nearer.errors import InputError, NearerError, OutOfReach
 
 UNREACHABLE: Final = (
-    boto.HTTPClientError,  # connection, timeout, proxy, closed in the middle; SSLError is told apart
+    boto.ConnectionError,
+    boto.HTTPClientError,  # timeouts, connections closed in the middle; SSLError is told apart
     boto.ResponseStreamingError,
     boto.IncompleteReadError,
     boto.FlexibleChecksumError,
