@@ -15,6 +15,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -212,8 +213,9 @@ class FileCache:
         for folder in ("sha256", "artifacts"):
             for path in (self.directory / folder).rglob("*"):
                 with suppress(FileNotFoundError):
-                    stat = path.lstat()
-                    found[stat.st_dev, stat.st_ino] = stat.st_size
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        found[status.st_dev, status.st_ino] = status.st_size
         return sum(found.values())
 
     def _sweep(self) -> None:
@@ -225,8 +227,8 @@ class FileCache:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _changed(path: Path) -> float:
