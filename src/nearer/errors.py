@@ -6,6 +6,7 @@ NearerError                1   a fault of nearer's own
 │   ├── ArtifactMissing        no artifact at an address
 │   ├── ArtifactExists         another artifact stands at the address
 │   ├── ArtifactCorrupt        its bytes are not those that its manifest names
+│   ├── NoPermission           the credentials may not do that
 │   └── ContractMismatch       a model meets an index or dataset made by another contract
 ├── GateRefused            3   the work ran, and a gate refused the result
 ├── DoesNotFit             4   out of memory even at the smallest chunk
@@ -103,6 +104,10 @@ class ArtifactExists(InputError):
 
 class ArtifactCorrupt(InputError):
     """An artifact's bytes are not those that its manifest names."""
+
+
+class NoPermission(InputError):
+    """The credentials may not do that."""
 
 
 class ContractMismatch(InputError):

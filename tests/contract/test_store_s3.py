@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from nearer.errors import ArtifactMissing, InputError
+from nearer.errors import ArtifactMissing, InputError, Interrupted, NoPermission
 from nearer.models.source import find_model, model_state
 from nearer.store import Manifest, S3Buckets, S3Options, open_store
 from nearer.store.s3.space import S3Space
@@ -23,9 +23,9 @@ FILES = {"model.bin": b"weights" * 100, "sub/config.json": b"{}", "빈 파일 #1
 def make(s3_root, s3_endpoint, tmp_path):
     """Opens the store of this test on a machine of that name."""
 
-    def opened(machine="a", *, root=s3_root, **options):
+    def opened(machine="a", *, root=s3_root, overwrite=False, **options):
         buckets = S3Buckets(default=S3Options(endpoint=s3_endpoint, **options))
-        return open_store(root, buckets=buckets, cache_directory=tmp_path / machine)
+        return open_store(root, overwrite=overwrite, buckets=buckets, cache_directory=tmp_path / machine)
 
     return opened
 
@@ -166,3 +166,19 @@ def test_a_ca_bundle_that_is_not_there_is_said(make):
     """A wrong path to certificates is an error of the settings, before any request."""
     with pytest.raises(InputError, match=r"the CA bundle /nowhere\.pem is not there"):
         make(ca_bundle="/nowhere.pem").manifest("m")
+
+
+def test_a_reader_without_write_permission_waits_for_a_publication(make, s3_root, monkeypatch):
+    """Who may only read is told that the artifact is being replaced, until somebody who may write finished it."""
+    publish(make(), "m", FILES)
+    monkeypatch.setattr(Transfer, "copy", _no_permission)
+    with pytest.raises(Interrupted, match="being replaced"):
+        publish(make(overwrite=True), "m", {"new": b"n"}, "f2")
+    with pytest.raises(Interrupted, match=r"being replaced[\s\S]*these credentials may not finish it"):
+        make("reader").open("m")
+    monkeypatch.undo()
+    assert content(make("reader").open("m").path) == {"new": b"n"}
+
+
+def _no_permission(*_args, **_kwargs):
+    raise NoPermission("no permission for s3:GetObject and s3:PutObject")

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import botocore.exceptions as boto
 from urllib3.exceptions import HTTPError
 
-from nearer.errors import InputError, NearerError, OutOfReach
+from nearer.errors import InputError, NearerError, NoPermission, OutOfReach
 
 UNREACHABLE: Final = (
     boto.ConnectionError,
@@ -100,6 +100,7 @@ _REFUSALS: Final[tuple[tuple[frozenset[str], Words], ...]] = (
             "no permission for {permission}",
             "the credentials' policy and the bucket's policy allow it (and the KMS key's, if there is one)",
             "ask for the permission, or use another bucket or prefix",
+            NoPermission,
         ),
     ),
     (
