@@ -169,10 +169,10 @@ def test_a_ca_bundle_that_is_not_there_is_said(make):
 
 
 def test_a_reader_without_write_permission_waits_for_a_publication(make, s3_root, monkeypatch):
-    """Who may only read is told that the artifact is being replaced, until somebody who may write finished it."""
+    """Who may only read is told that the artifact is being replaced; a publisher is told the missing permission."""
     publish(make(), "m", FILES)
     monkeypatch.setattr(Transfer, "copy", _no_permission)
-    with pytest.raises(Interrupted, match="being replaced"):
+    with pytest.raises(NoPermission):
         publish(make(overwrite=True), "m", {"new": b"n"}, "f2")
     with pytest.raises(Interrupted, match=r"being replaced[\s\S]*these credentials may not finish it"):
         make("reader").open("m")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from nearer.errors import ArtifactCorrupt, Interrupted, NoPermission
+from nearer.errors import ArtifactCorrupt, Interrupted
 from nearer.process import STOP
 from nearer.store.manifest import MANIFEST
 from nearer.store.place import Place, State, look
@@ -30,12 +30,7 @@ def settle(space: Space, place: Place) -> State:
         STOP.check()
         with space.alone(f"{place.claims}/lock") as mine:
             if mine:
-                try:
-                    _roll_forward(space, place)
-                except NoPermission as error:
-                    raise being_replaced(
-                        place, "it is not finished, and these credentials may not finish it"
-                    ) from error
+                _roll_forward(space, place)
                 continue
         if time.monotonic() > deadline:
             raise being_replaced(place, "another process is copying the new artifact to it")

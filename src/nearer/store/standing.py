@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 
-from nearer.errors import ArtifactCorrupt, ArtifactMissing, InputError
+from nearer.errors import ArtifactCorrupt, ArtifactMissing, InputError, NoPermission
 from nearer.store.manifest import MANIFEST, Manifest
 from nearer.store.place import Place, look
 from nearer.store.settle import being_replaced, settle
@@ -48,6 +48,10 @@ def standing(space: Space, place: Place, address: str, *, kind: str | None = Non
         if error.errno not in _READ_ONLY:
             raise
         raise being_replaced(place, "it is not finished, and this user may not finish it") from error
+    except NoPermission as error:
+        if look(space, place).staged is None:  # which would be refused as well, if reading were
+            raise
+        raise being_replaced(place, "it is not finished, and these credentials may not finish it") from error
     if state.broken:
         raise state.broken
     if state.manifest is None:
