@@ -37,6 +37,10 @@ _BUSY: Final = Words(
     "run the same command again later; what was uploaded is found again",
     OutOfReach,
 )
+_SPOILT: Final = frozenset({
+    "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody",
+    "RequestTimeout",
+})  # fmt: skip
 _REFUSALS: Final[tuple[tuple[frozenset[str], Words], ...]] = (
     (
         frozenset({
@@ -45,6 +49,15 @@ _REFUSALS: Final[tuple[tuple[frozenset[str], Words], ...]] = (
             "ConditionalRequestConflict",
         }),
         _BUSY,
+    ),
+    (
+        _SPOILT,
+        Words(
+            "the store received other bytes than were sent ({action}: {code})",
+            "the bytes that were sent, by their MD5",
+            "look for a broken proxy or network card; then run the same command again",
+            OutOfReach,
+        ),
     ),
     (
         frozenset({"NoSuchBucket"}),
@@ -205,6 +218,11 @@ def is_conflict(error: boto.ClientError) -> bool:
     return status_of(error) == 409 and code_of(error) in {"ConditionalRequestConflict", "OperationAborted", "409"}
 
 
+def is_spoilt(error: boto.ClientError) -> bool:
+    """Whether the store received other bytes than were sent: to be sent again."""
+    return code_of(error) in _SPOILT
+
+
 @contextmanager
 def in_words(action: str, bucket: str, key: str = "") -> Iterator[None]:
     """Turn what botocore raises inside into our errors.
@@ -251,7 +269,7 @@ def told(error: Exception, *, action: str, bucket: str, key: str = "") -> Nearer
 
 def _region(error: Exception) -> str:
     """The region that the store names in its answer."""
-    response = getattr(error, "response", {})
+    response = getattr(error, "response", None) or {}  # botocore's own errors have one that is None
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region")
     return f", {region}" if region else ""

@@ -12,7 +12,7 @@ import botocore.exceptions as boto
 
 from nearer.errors import InputError, OutOfReach
 from nearer.store.s3.client import make_client, md5
-from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict
+from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict, is_spoilt
 from nearer.store.s3.options import S3Buckets, S3Options
 
 T = TypeVar("T")
@@ -95,9 +95,10 @@ class Wire:
             OutOfReach: it got other bytes, again and again.
         """
         hexadecimal, base64 = md5(body)
+        repaired: dict[str, str] = {}
 
         def once() -> str | None:
-            answer = self.call(action, bucket, key, Body=body, ContentMD5=base64, **arguments)
+            answer = self.call(action, bucket, key, Body=body, ContentMD5=base64, **arguments, **repaired)
             tag = tag_of(answer)
             # Stores check Content-MD5; not all do. Under a KMS key the ETag is no MD5.
             is_md5 = (
@@ -105,7 +106,11 @@ class Wire:
                 and not self.options(bucket).kms_key_id
                 and "kms" not in str(answer.get("ServerSideEncryption", ""))
             )
-            return None if is_md5 and tag != hexadecimal else tag
+            if not is_md5 or tag == hexadecimal:
+                return tag
+            if arguments.pop("IfNoneMatch", None) or arguments.pop("IfMatch", None) or repaired:
+                repaired["IfMatch"] = f'"{tag}"'  # the condition held, and what is there now is ours, spoilt
+            return None
 
         tag = self.again(once, bucket=bucket)
         if tag is None:
@@ -118,7 +123,7 @@ class Wire:
         return tag
 
     def again(self, once: Callable[[], T | None], *, bucket: str) -> T | None:
-        """Call until something comes back that is not None and no bad wire or conflict is in the way.
+        """Call until something comes back that is not None and no bad wire or conflict is in the way any more.
 
         Raises:
             ClientError, OutOfReach: the last attempt's.
@@ -133,7 +138,7 @@ class Wire:
                 if number == attempts:
                     raise
             except boto.ClientError as error:
-                if number == attempts or not is_conflict(error):
+                if number == attempts or not (is_conflict(error) or is_spoilt(error)):
                     raise
             pause(number)
         return None
