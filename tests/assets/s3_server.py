@@ -1,14 +1,24 @@
 """A real S3 server process: moto's backend behind werkzeug's HTTP server. Prints its port.
 
 moto checks the condition of a conditional write first and writes then, so two requests at once may both pass; a real
-store decides in one step. Here conditional writes wait until no other write is under way.
+store decides in one step. Here conditional writes wait until no other write is under way. A part for an upload that was
+ended meanwhile is NoSuchUpload, as everywhere, where moto has an error of its own.
 """
 
 import argparse
 import threading
 
+from moto.s3.exceptions import NoSuchUpload
+from moto.s3.models import MultipartDict
 from moto.server import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
+
+
+def _ended(_self, upload_id):
+    raise NoSuchUpload(upload_id=upload_id)
+
+
+MultipartDict.__missing__ = _ended
 
 
 class Atomic:

@@ -10,6 +10,7 @@ import botocore.exceptions as boto
 from urllib3.exceptions import HTTPError
 
 from nearer.errors import InputError, NearerError, NoPermission, OutOfReach
+from nearer.store.s3.answers import UnreadableAnswer
 
 UNREACHABLE: Final = (
     boto.ConnectionError,
@@ -17,6 +18,7 @@ UNREACHABLE: Final = (
     boto.ResponseStreamingError,
     boto.IncompleteReadError,
     boto.FlexibleChecksumError,
+    UnreadableAnswer,
     HTTPError,
 )
 """What a request may end with when the wire is bad: worth trying again."""

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import botocore.exceptions as boto
 
 from nearer.errors import InputError, OutOfReach
+from nearer.store.s3.answers import UnreadableAnswer, readable
 from nearer.store.s3.client import make_client, md5
 from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict, is_spoilt
 from nearer.store.s3.options import S3Buckets, S3Options
@@ -68,13 +69,19 @@ class Wire:
         """
         method = getattr(self.client(bucket), _snake(action))
         named = {} if action in _OF_BUCKETS else {"Key": key}
-        try:
-            return method(Bucket=bucket, **named, **arguments)
-        except boto.ClientError:
-            raise
-        except boto.BotoCoreError:
-            with in_words(action, bucket, key):
+        attempts = self.options(bucket).attempts
+        for number in range(1, attempts + 1):
+            try:
+                return readable(action, arguments, lambda: method(Bucket=bucket, **named, **arguments))
+            except boto.ClientError:
                 raise
+            except boto.BotoCoreError as error:
+                if isinstance(error, UnreadableAnswer) and number < attempts:
+                    pause(number)
+                    continue
+                with in_words(action, bucket, key):
+                    raise
+        raise AssertionError
 
     def told(self, action: str, bucket: str, key: str = "", **arguments: Any) -> Any:
         """One operation whose every refusal is an error for the user, in words."""
