@@ -116,7 +116,10 @@ class Run:
 
         def push(store):
             with store.work(fingerprint) as area:
-                write(area.path, {f"{name}/{path}": data for name, files in pieces.items() for path, data in files.items()})
+                write(
+                    area.path,
+                    {f"{name}/{path}": data for name, files in pieces.items() for path, data in files.items()},
+                )
                 area.share("step-1")
                 if self.schedule.draw.random() < 0.5:
                     sent["step-1"] = area.segments.flush() == ()

@@ -28,7 +28,10 @@ OLD = {"model.bin": b"old " * 100, "sub/config.json": b"{}", "only-old.txt": b"o
 NEW = {"model.bin": b"new!" * 100, "sub/config.json": b"[]", "only-new.txt": b"n", "big.bin": b"b" * (6 << 20)}
 FETCHED = {"big.bin": b"x" * (6 << 20)} | {f"file-{n}.bin": bytes([n]) * 1000 for n in range(6)}
 BEST = b"w" * (6 << 20)
-PIECES = {"step-1": {"weights.bin": BEST, "state.bin": b"1" * 9000}, "step-2": {"weights.bin": BEST, "state.bin": b"2" * 9000}}
+PIECES = {
+    "step-1": {"weights.bin": BEST, "state.bin": b"1" * 9000},
+    "step-2": {"weights.bin": BEST, "state.bin": b"2" * 9000},
+}
 SIZES = {name: len(data) for name, data in NEW.items()}
 UNTIL_DONE = 400  # more requests than any of these processes makes
 FULL = pytest.mark.full, pytest.mark.timeout(3600)
@@ -104,12 +107,13 @@ def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp
         clean.clear(root)
         if not went_on:
             break
-    print(f"{killed} kill points of {'an overwrite' if before == 'old' else 'a publication'}, {saved} bytes not sent again")
+    print(
+        f"{killed} kill points of {'an overwrite' if before == 'old' else 'a publication'}, {saved} bytes not sent again"
+    )
     first = OLD if before == "old" else None
     turn = seen.index(NEW)
     assert seen == [first] * turn + [NEW] * (len(seen) - turn)
     assert saved > 0
-
 
 
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=FULL)])

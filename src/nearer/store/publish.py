@@ -44,9 +44,11 @@ def new_attempt() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
 
 
-def publish(space: Space, place: Place, directory: Path, manifest: Manifest, *, overwrite: bool) -> Manifest:
+def publish(
+    space: Space, place: Place, directory: Path, manifest: Manifest, *, overwrite: bool, attempt: str = ""
+) -> Manifest:
     """Make the directory's files the artifact at the address; see the module's text and `Store.publish`."""
-    attempt = new_attempt()
+    attempt = attempt or new_attempt()
     staging = place.staging(attempt)
     done = admit(space, place, manifest, overwrite=overwrite)[1]
     if done and not overwrite:

@@ -16,6 +16,7 @@ from nearer.store.space import AREA, Space
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0  # a guess: hard links take milliseconds, copies to another disk may take longer than this
 _POLL_SECONDS = 0.05
+_TRIES = 3
 
 
 def settle(space: Space, place: Place) -> State:
@@ -87,17 +88,23 @@ def _roll_forward(space: Space, place: Place) -> None:
         if name not in there or name not in copies or not there[name].tag or there[name].tag != copies[name].tag:
             space.copy(f"{staging}/{name}", f"{place.address}/{name}", wanted[name])
 
-    try:
-        for_each(space, copy, sorted(wanted))
-        space.copy(f"{staging}/{MANIFEST}", f"{place.address}/{MANIFEST}")
-    except FileNotFoundError as error:
-        if space.read(f"{staging}/{MANIFEST}") is None:
-            return
-        raise ArtifactCorrupt(
-            f"{place.address} cannot be finished: {error.filename} is gone",
-            where=staging,
-            rule=f"{AREA}/ is the store's own, nobody else removes files there",
-            way_out=f"remove {staging} and what is at {place.address}, then run the same command again",
-        ) from error
+    for _ in range(_TRIES):
+        try:
+            for_each(space, copy, sorted(wanted))
+            space.copy(f"{staging}/{MANIFEST}", f"{place.address}/{MANIFEST}")
+            break
+        except FileNotFoundError as error:
+            if space.read(f"{staging}/{MANIFEST}") is None:
+                return
+            if str(error.filename).removeprefix(f"{staging}/") in space.list(staging):
+                continue  # somebody who prepared to claim this generation as well ended what was being copied
+            raise ArtifactCorrupt(
+                f"{place.address} cannot be finished: {error.filename} is gone",
+                where=staging,
+                rule=f"{AREA}/ is the store's own, nobody else removes files there",
+                way_out=f"remove {staging} and what is at {place.address}, then run the same command again",
+            ) from error
+    else:
+        raise being_replaced(place, "others keep ending the copy of the new artifact")
     drop(space, staging)
     space.abandon(place.address)  # copies that a killed process had begun

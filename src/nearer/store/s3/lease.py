@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from nearer.errors import Interrupted, NearerError, OutOfReach
+from nearer.errors import Interrupted, NearerError
 from nearer.process import STOP
 from nearer.store.s3.space import S3Space
 
@@ -41,6 +42,9 @@ class Lease:
         self.key = key
         self.holder = holder
         self._tag = ""
+        self._id = secrets.token_hex(8)
+        self._renewed = time.time()
+        self._renewing = threading.Lock()
         self._lost = threading.Event()
         self._ended = threading.Event()
 
@@ -49,7 +53,10 @@ class Lease:
 
         Raises:
             Interrupted: it is so.
+            OutOfReach: the last sign of life is long ago, and the store does not say.
         """
+        if time.time() - self._renewed > STALE_SECONDS / 2:  # the process was frozen, or the store out of reach
+            self._renew()
         if self._lost.is_set():
             raise Interrupted(
                 "another process has taken this work over",
@@ -89,7 +96,7 @@ class Lease:
             said = json.loads(text)
             if age > STALE_SECONDS or said.get("holder") == self.holder:
                 if (new := self.space.swap(self.key, self._text(), tag=tag)) is not None:
-                    self._tag = new
+                    self._tag, self._renewed = new, time.time()
                     return
             elif tag != first_tag or time.monotonic() > deadline:
                 raise Interrupted(
@@ -100,21 +107,32 @@ class Lease:
                 )
             STOP.check()
             time.sleep(_POLL_SECONDS)  # a killed process's lease goes stale within this loop's patience
-        self._tag = (self.space.head(self.key) or ("", 0.0))[0]
+        self._tag, self._renewed = (self.space.head(self.key) or ("", 0.0))[0], time.time()
 
     def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
-            with suppress(OutOfReach):  # the next beat may come through
-                tag = self.space.swap(self.key, self._text(), tag=self._tag)
-                if tag is None:
-                    self._lost.set()
-                    return
-                self._tag = tag
+        while not self._ended.wait(BEAT_SECONDS) and not self._lost.is_set():
+            with suppress(NearerError):  # the next beat may come through
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._renewing:
+            if self._lost.is_set():
+                return
+            tag = self.space.swap(self.key, self._text(), tag=self._tag)
+            if tag is None and json.loads(self.space.read(self.key) or b"{}").get("id") == self._id:
+                # An earlier beat had its effect, and only its answer was lost.
+                found = self.space.head(self.key)
+                tag = found and self.space.swap(self.key, self._text(), tag=found[0])
+            if tag is None:
+                self._lost.set()
+                return
+            self._tag, self._renewed = tag, time.time()
 
     def _text(self) -> bytes:
         fields = {
             "process": f"process {os.getpid()} on {socket.gethostname()}",
             "holder": self.holder,
+            "id": self._id,
             "at": time.time(),  # so that each beat has another tag
         }
         return json.dumps(fields).encode()

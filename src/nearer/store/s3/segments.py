@@ -15,11 +15,12 @@ import threading
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nearer.errors import ArtifactCorrupt, ArtifactMissing, NearerError
+from nearer.errors import ArtifactCorrupt, ArtifactMissing, OutOfReach
 from nearer.store.disk import link_or_copy
 from nearer.store.manifest import FileEntry, file_sha256, is_inside
 from nearer.store.s3.space import S3Space
@@ -94,7 +95,8 @@ class S3Segments:
 
     def share(self, name: str, path: Path, *, instead_of: Iterable[str] = ()) -> None:
         """Take a snapshot by hard links and send it in the background."""
-        self.check()
+        with suppress(OutOfReach):  # the work goes on, and the push will ask again
+            self.check()
         with self._change:
             self._count += 1
             snapshot = self.outbox / f"{self._count:06d}"
@@ -155,7 +157,7 @@ class S3Segments:
             try:
                 self._push(push)
                 error = None
-            except (NearerError, OSError) as caught:
+            except Exception as caught:  # noqa: BLE001 - whatever it is, `flush` must not wait for a dead thread
                 error = caught
             with self._change:
                 self._busy = None
@@ -194,6 +196,7 @@ class S3Segments:
     def _drop_unnamed(self) -> None:
         with self._change:
             named = {entry.sha256 for files in self._pieces.values() for entry in files}
+        self.check()  # the bytes of whoever took over have no names here
         for sha256 in self.space.list(f"{self.prefix}/bytes"):
             if sha256 not in named:
                 self.space.delete(f"{self.prefix}/bytes/{sha256}")

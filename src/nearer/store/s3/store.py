@@ -21,7 +21,7 @@ from nearer.store.local import LocalStore
 from nearer.store.manifest import FileEntry, Manifest
 from nearer.store.place import Place, look
 from nearer.store.protocol import Artifact, Leftover, WorkArea
-from nearer.store.publish import publish
+from nearer.store.publish import new_attempt, publish
 from nearer.store.s3.lease import Lease
 from nearer.store.s3.segments import S3Segments
 from nearer.store.s3.space import S3Space
@@ -190,8 +190,11 @@ class S3Store:
 
     def publish(self, address: str, directory: Path, manifest: Manifest) -> Manifest:
         """Make the directory's files the artifact at the address; they stay in the cache of this machine."""
-        published = publish(self.space, self.place(address), directory, manifest, overwrite=self.overwrite)
-        if published.fingerprint == manifest.fingerprint:
+        attempt = new_attempt()
+        published = publish(
+            self.space, self.place(address), directory, manifest, overwrite=self.overwrite, attempt=attempt
+        )
+        if published.attempt == attempt:  # the same work, done by somebody faster, may have other bytes
             text = published.to_json()
             self.files.keep(_name(text), published.files, text, directory)
         return published

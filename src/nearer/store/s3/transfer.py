@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import botocore.exceptions as boto
 
+from nearer.errors import OutOfReach
 from nearer.store.s3.failures import UNREACHABLE, code_of, in_words, is_missing, is_refused_condition
 from nearer.store.s3.tags import PartTags, combined_tag
-from nearer.store.s3.wire import Wire, pause, tag_of
-from nearer.store.space import Changed, Remains
+from nearer.store.s3.wire import Wire, pause, spoilt, tag_of
+from nearer.store.space import AREA, Changed, Remains
 
 T = TypeVar("T")
 _MOST_PARTS: Final = 10_000  # S3's own limit
@@ -23,6 +24,7 @@ _MEBIBYTE: Final = 1 << 20
 _COPY_WHOLE_BYTES: Final = 256 * _MEBIBYTE  # larger objects are copied in parts at once; S3 must from 5 GiB on
 _COPY_PART_BYTES: Final = 128 * _MEBIBYTE  # a guess: a second or two of work for the store
 _PIECE_BYTES: Final = _MEBIBYTE
+_TRIES: Final = 3
 
 
 class Transfer:
@@ -63,8 +65,21 @@ class Transfer:
                             "PutObject", bucket, key, os.pread(handle, size, 0), **self.wire.written_as(bucket)
                         )
                     return
-            upload_id = self._begin(bucket, key)
-            self._finish_upload(handle, bucket, key, upload_id, {}, size=size, part=part)
+            for _ in range(_TRIES):
+                try:
+                    self._finish_upload(handle, bucket, key, self._begin(bucket, key), {}, size=size, part=part)
+                except Ended:
+                    # Who took it up has finished it for us; or somebody aborted it.
+                    if self.head_tag(bucket, key) == PartTags(handle, size=size, part=part).whole():
+                        return
+                else:
+                    return
+            raise OutOfReach(
+                "somebody else keeps ending the upload",
+                where=f"s3://{bucket}/{key}",
+                rule=f"{AREA}/ is the store's own",
+                way_out="look for what aborts multipart uploads (a lifecycle rule?); then run the same command again",
+            )
 
     def download(self, bucket: str, key: str, target: Path, *, size: int, tag: str) -> str:
         """Read an object into a new file, as it was when it had this ETag; gives the sha256 of the bytes.
@@ -148,7 +163,7 @@ class Transfer:
 
         try:
             parts = for_each(self._parts, one, range(1, count + 1))
-            self._complete(bucket, key, upload_id, parts)
+            self._complete(bucket, key, upload_id, parts, size=size)
         except BaseException:
             # What a copy has begun is no use to anybody: the next one begins anew.
             self._abort(bucket, key, upload_id)
@@ -166,17 +181,18 @@ class Transfer:
         def one(number: int) -> dict[str, Any]:
             if number in there:
                 return {"PartNumber": number, "ETag": f'"{there[number]}"'}
-            with self.wire.bodies, in_words("UploadPart", bucket, key):
+            with self.wire.bodies, _while_alive("UploadPart", bucket, key):
                 body = os.pread(handle, part, (number - 1) * part)
                 tag = self.wire.send("UploadPart", bucket, key, body, UploadId=upload_id, PartNumber=number)
             return {"PartNumber": number, "ETag": f'"{tag}"'}
 
         parts = for_each(self._parts, one, range(1, -(-size // part) + 1))
-        with in_words("CompleteMultipartUpload", bucket, key):
-            return self._complete(bucket, key, upload_id, parts)
+        with _while_alive("CompleteMultipartUpload", bucket, key):
+            return self._complete(bucket, key, upload_id, parts, size=size)
 
-    def _complete(self, bucket: str, key: str, upload_id: str, parts: list[dict[str, Any]]) -> str:
+    def _complete(self, bucket: str, key: str, upload_id: str, parts: list[dict[str, Any]], *, size: int) -> str:
         """Make the object. A lost answer, and somebody who finished the same upload, look alike: the ETag tells."""
+        expected = combined_tag(part["ETag"].strip('"') for part in parts)
         try:
             answer = self.wire.again(
                 lambda: self.wire.call(
@@ -187,11 +203,17 @@ class Transfer:
         except boto.ClientError as error:
             if code_of(error) != "NoSuchUpload":
                 raise
-            expected = combined_tag(part["ETag"].strip('"') for part in parts)
             if self.head_tag(bucket, key) != expected:
                 raise
             return expected
+        if tag_of(answer) != expected and self._size_there(bucket, key) != size:
+            # The list of parts has no checksum of its own. Not every store's ETag is made of the parts' MD5s.
+            raise spoilt("CompleteMultipartUpload", bucket, key)
         return tag_of(answer)
+
+    def _size_there(self, bucket: str, key: str) -> int:
+        with in_words("HeadObject", bucket, key):
+            return int(self.wire.call("HeadObject", bucket, key)["ContentLength"])
 
     def head_tag(self, bucket: str, key: str) -> str | None:
         """The ETag of an object; None: there is none."""
@@ -233,7 +255,7 @@ class Transfer:
             if there and all(ours.has(number, tag) for number, tag in there.items()):
                 try:
                     tag = self._finish_upload(handle, bucket, left.key, left.upload_id, there, size=size, part=part)
-                except boto.ClientError:
+                except Ended:
                     continue
                 if left.key == key or self._copied(bucket, left.key, key, size=size, tag=tag):
                     return True
@@ -294,6 +316,22 @@ class Transfer:
             except UNREACHABLE as error:
                 return done, error
         return done, None
+
+
+class Ended(Exception):
+    """Somebody else completed or aborted the multipart upload."""
+
+
+@contextmanager
+def _while_alive(action: str, bucket: str, key: str) -> Iterator[None]:
+    """Failures in words, except that the upload is not there any more."""
+    with in_words(action, bucket, key):
+        try:
+            yield
+        except boto.ClientError as error:
+            if code_of(error) == "NoSuchUpload":
+                raise Ended from None
+            raise
 
 
 class Version(NamedTuple):

@@ -121,12 +121,7 @@ class Wire:
 
         tag = self.again(once, bucket=bucket)
         if tag is None:
-            raise OutOfReach(
-                f"the store received other bytes than were sent ({action})",
-                where=f"s3://{bucket}/{key}",
-                rule="the ETag of the answer is the MD5 of the bytes",
-                way_out="look for a broken proxy or network card; then run the same command again",
-            )
+            raise spoilt(action, bucket, key)
         return tag
 
     def again(self, once: Callable[[], T | None], *, bucket: str) -> T | None:
@@ -149,6 +144,16 @@ class Wire:
                     raise
             pause(number)
         return None
+
+
+def spoilt(action: str, bucket: str, key: str) -> OutOfReach:
+    """The error for bytes that went wrong on their way to the store."""
+    return OutOfReach(
+        f"the store received other bytes than were sent ({action})",
+        where=f"s3://{bucket}/{key}",
+        rule="the ETag of the answer is the MD5 of the bytes",
+        way_out="look for a broken proxy or network card; then run the same command again",
+    )
 
 
 def pause(number: int) -> None:
