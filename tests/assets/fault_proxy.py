@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.close_connection = True
 
-    def _handle(self):
+    def _handle(self):  # noqa: C901, PLR0911
         fault, where = self.proxy.next(self.command)
         length = int(self.headers.get("Content-Length", 0))
         if fault == "reset-before" or (fault == "reset-body" and not length):

@@ -181,6 +181,8 @@ def test_schedules_of_faults(s3_endpoint, s3_root, tmp_path, monkeypatch, seeds)
                 failed[seed] = traceback.format_exc()
                 print(f"seed {seed} failed (S3_FAULT_SEED={seed} runs it alone):\n{failed[seed]}")
             outcomes += run.outcomes
+            if os.environ.get("S3_FAULT_TRACE"):
+                print("seed", seed, dict(run.outcomes), flush=True)
             requests += proxy.count
             shutil.rmtree(run.directory)
     print(f"{len(seeds)} schedules, {requests} requests through the proxy, {time.monotonic() - began:.0f} s")

@@ -48,7 +48,7 @@ def sha256_at(space, key):
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_an_upload_that_another_process_finished_is_finished(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):
+def test_an_upload_that_another_process_finished_is_finished(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):  # noqa: PLR0917
     """Whoever takes up a live upload sends the same bytes and completes it: its owner finds its object done."""
     source = tmp_path / "big.bin"
     source.write_bytes(BIG)
@@ -65,7 +65,7 @@ def test_an_upload_that_another_process_finished_is_finished(s3_endpoint, s3_roo
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_an_upload_that_ends_while_it_is_taken_up(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):
+def test_an_upload_that_ends_while_it_is_taken_up(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):  # noqa: PLR0917
     """What an earlier attempt left may be aborted by its owner at any moment: the file is sent anew."""
     source = tmp_path / "big.bin"
     source.write_bytes(BIG)
@@ -113,7 +113,7 @@ def test_a_claim_that_arrived_spoilt_is_written_right(s3_root, clean, monkeypatc
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_copy_that_a_slower_claimant_ended_is_begun_again(
+def test_a_copy_that_a_slower_claimant_ended_is_begun_again(  # noqa: PLR0917
     s3_endpoint, s3_root, clean, in_parts, tmp_path, monkeypatch, nth
 ):
     """A publisher that prepares to claim a generation that is taken ends the winner's copy: the winner copies anew."""
@@ -128,7 +128,7 @@ def test_a_copy_that_a_slower_claimant_ended_is_begun_again(
 
 @pytest.mark.parametrize("action", ["UploadPartCopy", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_copier_that_was_paused_does_not_write_over_a_later_generation(
+def test_a_copier_that_was_paused_does_not_write_over_a_later_generation(  # noqa: PLR0917
     s3_endpoint, s3_root, clean, in_parts, tmp_path, monkeypatch, action, nth
 ):
     """Paused inside a copy in parts, revived after the address was overwritten twice: what stands, stands."""

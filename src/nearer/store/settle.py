@@ -88,14 +88,24 @@ def _roll_forward(space: Space, place: Place) -> None:
         if name not in there or name not in copies or not there[name].tag or there[name].tag != copies[name].tag:
             space.copy(f"{staging}/{name}", f"{place.address}/{name}", wanted[name])
 
+    def copy_all() -> None:
+        for_each(space, copy, sorted(wanted))
+        space.copy(f"{staging}/{MANIFEST}", f"{place.address}/{MANIFEST}")
+
+    if not _persistently(space, place, staging, copy_all):
+        return
+    drop(space, staging)
+    space.abandon(place.address)  # copies that a killed process had begun
+
+
+def _persistently(space: Space, place: Place, staging: str, copy_all: Callable[[], None]) -> bool:
+    """Copy; False: somebody else finished that, and the staging is gone."""
     for _ in range(_TRIES):
         try:
-            for_each(space, copy, sorted(wanted))
-            space.copy(f"{staging}/{MANIFEST}", f"{place.address}/{MANIFEST}")
-            break
+            copy_all()
         except FileNotFoundError as error:
             if space.read(f"{staging}/{MANIFEST}") is None:
-                return
+                return False
             if str(error.filename).removeprefix(f"{staging}/") in space.list(staging):
                 continue  # somebody who prepared to claim this generation as well ended what was being copied
             raise ArtifactCorrupt(
@@ -104,7 +114,5 @@ def _roll_forward(space: Space, place: Place) -> None:
                 rule=f"{AREA}/ is the store's own, nobody else removes files there",
                 way_out=f"remove {staging} and what is at {place.address}, then run the same command again",
             ) from error
-    else:
-        raise being_replaced(place, "others keep ending the copy of the new artifact")
-    drop(space, staging)
-    space.abandon(place.address)  # copies that a killed process had begun
+        return True
+    raise being_replaced(place, "others keep ending the copy of the new artifact")
