@@ -126,6 +126,14 @@ _REFUSALS: Final[tuple[tuple[frozenset[str], Words], ...]] = (
             "use a newer version of the store",
         ),
     ),
+    (
+        frozenset({"400"}),
+        Words(
+            "the store refuses {action} without a reason (HTTP 400)",
+            "a request that the store accepts",
+            "the credentials may have expired: get new ones; else check the settings of `store`",
+        ),
+    ),
 )  # fmt: skip
 _OTHER_REFUSAL: Final = Words(
     "the store refuses {action}: {code} (HTTP {status})",
