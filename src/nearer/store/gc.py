@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from nearer.store.place import Place, is_claim, look, read_claim
 from nearer.store.protocol import Leftover
 from nearer.store.settle import drop, settle
-from nearer.store.space import AREA, TEMPORARY, Space, Stat
+from nearer.store.space import AREA, LEASE, TEMPORARY, Space, Stat
 
 OLD_SECONDS = 14 * 24 * 3600.0
 """Unfinished work and caches that nobody touched for so long are leftovers. A guess: longer than any holiday."""
+LIVE_SECONDS = 3600.0
+"""Where no locks tell, work that somebody touched within this time may be going on. A guess: leases beat every 20 s."""
 _TEMPORARY_SECONDS = 3600.0  # a guess: a claim is written in milliseconds
 
 
@@ -20,7 +22,8 @@ def collect(space: Space, root: str, *, remove: bool) -> tuple[Leftover, ...]:
     """Find, and if asked to remove, what no artifact under the root needs any more, largest first.
 
     These are: staging (uploads that were begun and not ended included) and scratch of dead processes, work areas whose
-    artifact stands, work areas and caches untouched for two weeks, and temporary files. Publications that were decided
+    artifact stands, work areas and caches untouched for two weeks, copies that were begun and not ended, and temporary
+    files. Publications that were decided
     and not finished are finished. Artifacts, claims (a few hundred bytes each, they order publications for good), and
     whatever a live process holds stay.
     """
@@ -36,6 +39,7 @@ def collect(space: Space, root: str, *, remove: bool) -> tuple[Leftover, ...]:
         *_temporary(space, area, remove=remove),
         *_old(space, area, "work", done, remove=remove),
         *_old(space, area, "cache", set(), remove=remove),
+        *_begun(space, places, remove=remove),
     ]
     if remove:
         _tidy(space, area)
@@ -82,14 +86,29 @@ def _temporary(space: Space, area: str, *, remove: bool) -> Iterator[Leftover]:
 
 
 def _old(space: Space, area: str, what: str, done: set[str], *, remove: bool) -> Iterator[Leftover]:
-    for name, files in _groups(space.list(f"{area}/{what}")).items():
+    found = {**space.list(f"{area}/{what}"), **space.unfinished(f"{area}/{what}")}
+    leased = {key.partition("/")[0] for key in found if key.endswith(f"/{LEASE}")}
+    for name, files in _groups(found).items():
         if name.endswith(".lock"):
             continue
         with space.alone(f"{area}/{what}/{name}.lock") as free:
+            if name in leased and _age(files) < LIVE_SECONDS:
+                continue
             if free and name in done:
                 yield _leftover(space, f"{area}/{what}/{name}", files, "work whose artifact stands", remove=remove)
             elif free and _age(files) > OLD_SECONDS:
                 yield _leftover(space, f"{area}/{what}/{name}", files, f"{what} untouched for two weeks", remove=remove)
+
+
+def _begun(space: Space, places: list[Place], *, remove: bool) -> Iterator[Leftover]:
+    """Copies to an address that a killed process had begun when somebody else finished the publication."""
+    for place in places:
+        files = list(space.unfinished(place.address).values())
+        if files and _age(files) >= space.grace_seconds and not look(space, place).staged:
+            if remove:
+                space.abandon(place.address)
+            size = sum(stat.size for stat in files)
+            yield Leftover(key=place.address, size=size, reason="copies that were begun by a process that ended")
 
 
 def _groups(listing: Mapping[str, Stat]) -> Mapping[str, list[Stat]]:

@@ -12,6 +12,9 @@ AREA = ".nearer"
 TEMPORARY = ".nearer-tmp-"
 """How names of files begin that stand for a moment, until they are renamed."""
 
+LEASE = "lease.json"
+"""In a work area where no locks exist: somebody is at it, as long as it is written again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:

@@ -26,7 +26,7 @@ from nearer.store.s3.lease import Lease
 from nearer.store.s3.segments import S3Segments
 from nearer.store.s3.space import S3Space
 from nearer.store.settle import for_each
-from nearer.store.space import AREA, Changed, Stat
+from nearer.store.space import AREA, LEASE, Changed, Stat
 from nearer.store.standing import corrupt, standing, strays, was_replaced
 
 _TRIES: Final = 3
@@ -228,7 +228,7 @@ class S3Store:
         """The work area, here and at `<root>/.nearer/work/<fingerprint>/`."""
         prefix = f"{self.root}/{AREA}/work/{fingerprint}"
         with self.local.work(fingerprint) as area:
-            lease = Lease(self.space, f"{prefix}/lease.json", holder=self._holder())
+            lease = Lease(self.space, f"{prefix}/{LEASE}", holder=self._holder())
             with lease.held():
                 outbox = area.path.with_name(f"{area.path.name}.outbox")
                 segments = S3Segments(self.space, prefix, outbox=outbox, check=lease.check, warn=self.progress.warn)
