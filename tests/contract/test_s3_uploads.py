@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 
 import pytest
-from s3_machine import content, machine, publish, quick, space_at
+from fault_proxy import proxied
+from s3_machine import around_requests, content, machine, publish, quick, space_at
 
-from nearer.errors import OutOfReach
-from nearer.store.s3 import transfer
+from nearer.errors import InputError, OutOfReach
+from nearer.store.s3 import tags, transfer
 
 PART = 5 << 20
 BIG = bytes(range(256)) * ((2 * PART + 4096) // 256)
@@ -165,3 +167,48 @@ def test_the_same_work_done_by_another_does_not_reach_the_cache_as_ours(s3_root,
     second = machine(s3_root, clean, tmp_path / "b")
     publish(second, {"model.bin": b"two"}, "f1")
     assert content(second) == {"model.bin": b"one"}
+
+
+@pytest.mark.parametrize("data", [b"documents" * 100, BIG], ids=["whole", "in parts"])
+def test_a_users_own_object_that_arrives_wrong_is_read_again(s3_endpoint, s3_root, clean, tmp_path, data):
+    """No sha256 is known of it: its ETag tells, or that the same bytes came twice."""
+    source = tmp_path / "documents.jsonl"
+    source.write_bytes(data)
+    clean.upload(source, f"{s3_root}/data/documents.jsonl")
+    with proxied(s3_endpoint) as (proxy, through):
+        gets = itertools.count(1)
+        store = machine(s3_root, space_at(through), tmp_path / "a")
+        proxy.reset(lambda _number, method: "wrong-answer" if method == "GET" and next(gets) in (2, 3, 4) else None)
+        assert store.raw("data/documents.jsonl").read_bytes() == data
+        assert proxy.done["wrong-answer"] == 3
+
+
+def test_a_users_own_object_whose_tag_says_nothing_is_read_twice(s3_root, clean, tmp_path, monkeypatch):
+    """Under a KMS key an ETag is no MD5."""
+    clean.put(f"{s3_root}/data/d.jsonl", b"documents")
+    monkeypatch.setattr(tags, "agrees", lambda *_args, **_options: False)
+    store = machine(s3_root, clean, tmp_path / "a")
+    with around_requests() as requests:
+        assert store.raw("data/d.jsonl").read_bytes() == b"documents"
+    assert sum(request.method == "GET" and request.key.endswith("d.jsonl") for request in requests) == 2
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_users_own_object_that_changes_while_it_is_read(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, times):  # noqa: PLR0917
+    """It is listed anew; if that does not end, the error is one in words."""
+    other, versions = space_at(s3_endpoint), itertools.count()
+    other.put(f"{s3_root}/data/d.jsonl", b"first")
+
+    def written_anew(*args, **options):
+        if (number := next(versions)) < times:
+            other.put(f"{s3_root}/data/d.jsonl", b"version %d" % number)
+        return download(*args, **options)
+
+    download = clean.download
+    monkeypatch.setattr(clean, "download", written_anew)
+    store = machine(s3_root, clean, tmp_path / "a")
+    if times == 1:
+        assert store.raw("data/d.jsonl").read_bytes() == b"version 0"
+    else:
+        with pytest.raises(InputError, match="changes while it is read"):
+            store.raw("data/d.jsonl")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from nearer.store.manifest import FileEntry, Manifest
 from nearer.store.place import Place, look
 from nearer.store.protocol import Artifact, Leftover, WorkArea
 from nearer.store.publish import new_attempt, publish
+from nearer.store.s3 import tags
 from nearer.store.s3.lease import Lease
 from nearer.store.s3.segments import S3Segments
 from nearer.store.s3.space import S3Space
@@ -134,6 +135,17 @@ class S3Store:
 
     def raw(self, address: str) -> Path:
         """A user's own object or prefix as a local path."""
+        for _ in range(_TRIES):
+            with suppress(Changed):
+                return self._raw(address)
+        raise InputError(
+            f"{address} changes while it is read",
+            where=self.resolve(address),
+            rule="input that stays as it is while the work runs",
+            way_out="wait until it is written, then run the same command again",
+        )
+
+    def _raw(self, address: str) -> Path:
         full = self.resolve(address)
         listing = {name: stat for name, stat in self.space.list(full).items() if AREA not in name.split("/")}
         if not listing:
@@ -157,7 +169,7 @@ class S3Store:
             stat = listing[name]
             temporary = self.files.temporary()
             try:
-                sha256 = self.space.download(f"{full}/{name}" if name else full, temporary, stat)
+                sha256 = self._believed(f"{full}/{name}" if name else full, temporary, stat)
                 entry = FileEntry(path=name or full.rpartition("/")[2], size=stat.size, sha256=sha256)
                 self.files.add(temporary, entry)
             finally:
@@ -172,10 +184,27 @@ class S3Store:
         temporary.replace(known)
         return entries
 
+    def _believed(self, key: str, target: Path, stat: Stat) -> str:
+        """Bring an object whose sha256 nobody wrote down: its ETag tells that the bytes are right, or a second time."""
+        seen: set[str] = set()
+        bucket = key.removeprefix("s3://").partition("/")[0]
+        for _ in range(_TRIES + 1):
+            target.unlink(missing_ok=True)
+            sha256 = self.space.download(key, target, stat)
+            if sha256 in seen or tags.agrees(target, stat.tag, part=self.space.transfer.part_bytes(bucket, stat.size)):
+                return sha256
+            seen.add(sha256)
+        raise OutOfReach(  # noqa: F821
+            "other bytes come each time",
+            where=key,
+            rule="the same bytes twice, or those of the ETag",
+            way_out="look for a broken proxy or network card; then run the same command again",
+        )
+
     def _raw_fetch(self, full: str, listing: Mapping[str, Stat]) -> Callable[[FileEntry, Path], None]:
         def fetch(entry: FileEntry, target: Path) -> None:
             name = "" if "" in listing else entry.path
-            if self.space.download(f"{full}/{name}" if name else full, target, listing[name]) != entry.sha256:
+            if self._fetch(f"{full}/{name}" if name else full, entry, listing[name], target):
                 raise Changed(full)
 
         return fetch

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 from nearer.store.s3.client import md5
 
@@ -39,3 +41,27 @@ def combined_tag(tags: Iterable[str]) -> str:
     """The ETag of a multipart object: MD5 of the parts' MD5s, and their number."""
     digests = [bytes.fromhex(tag) for tag in tags if len(tag) == 32]
     return f"{md5(b''.join(digests))[0]}-{len(digests)}"
+
+
+_COMMON_PARTS: Final = tuple(size << 20 for size in (8, 5, 16, 32, 64, 100, 128, 256, 512))
+"""Part sizes of well-known tools: `aws s3 cp`, boto3, s5cmd, rclone, …"""
+
+
+def agrees(path: Path, tag: str, *, part: int) -> bool:
+    """Whether the ETag is what one of the well-known ways to upload these bytes would have given; False says nothing.
+
+    Args:
+        path: the local file.
+        tag: of the object.
+        part: another part size to be tried.
+    """
+    count = int(tag.partition("-")[2] or 0) if tag.partition("-")[2].isdigit() else 0
+    with path.open("rb") as stream:
+        handle, size = stream.fileno(), path.stat().st_size
+        if "-" not in tag:
+            return PartTags(handle, size=size, part=max(size, 1)).whole() == tag
+        return any(
+            PartTags(handle, size=size, part=each).whole() == tag
+            for each in {part, *_COMMON_PARTS}
+            if count > 1 and -(-size // each) == count
+        )
