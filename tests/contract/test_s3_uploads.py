@@ -181,6 +181,10 @@ def test_a_users_own_object_that_arrives_wrong_is_read_again(s3_endpoint, s3_roo
         proxy.reset(lambda _number, method: "wrong-answer" if method == "GET" and next(gets) in (2, 3, 4) else None)
         assert store.raw("data/documents.jsonl").read_bytes() == data
         assert proxy.done["wrong-answer"] == 3
+        gets = itertools.count(1)
+        proxy.reset(lambda _number, method: "wrong-answer" if method == "GET" and next(gets) > 1 else None)
+        with pytest.raises(OutOfReach, match="other bytes come each time"):
+            machine(s3_root, space_at(through), tmp_path / "b").raw("data/documents.jsonl")
 
 
 def test_a_users_own_object_whose_tag_says_nothing_is_read_twice(s3_root, clean, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nearer import address as addresses
-from nearer.errors import ArtifactMissing, InputError
+from nearer.errors import ArtifactMissing, InputError, OutOfReach
 from nearer.progress import Progress, Silent
 from nearer.store.admit import admit, foresee, require_place
 from nearer.store.cache import FileCache
