@@ -194,7 +194,7 @@ class S3Store:
             if sha256 in seen or tags.agrees(target, stat.tag, part=self.space.transfer.part_bytes(bucket, stat.size)):
                 return sha256
             seen.add(sha256)
-        raise OutOfReach(  # noqa: F821
+        raise OutOfReach(
             "other bytes come each time",
             where=key,
             rule="the same bytes twice, or those of the ETag",
