@@ -11,7 +11,7 @@ import threading
 import pytest
 from s3_machine import quick, space_at
 
-from nearer.errors import InputError, OutOfReach
+from nearer.errors import InputError, NoPermission, OutOfReach
 from nearer.store.s3 import wire
 
 KEY = "s3://lake/models/m/manifest.json"
@@ -137,7 +137,7 @@ def test_a_missing_permission_names_action_and_key(refusing, tmp_path, code):
     space = space_at(refusing.address)
     assert set(PERMISSIONS) == set(ACTIONS)
     for action, (permission, where) in PERMISSIONS.items():
-        error = refused(space, tmp_path, action, InputError)
+        error = refused(space, tmp_path, action, NoPermission)
         assert (error.what, error.where, error.code) == (f"no permission for {permission}", where, 2)
 
 
