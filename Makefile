@@ -46,6 +46,7 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 
 bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.jsonl)
+	$(BIN)/python tests/bench/s3.py
 	$(BIN)/python tests/bench/korean_help.py $(KOREAN_HELP)
 
 lock: setup ## resolve the frozen requirements anew (needs uv on PATH)

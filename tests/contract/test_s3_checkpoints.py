@@ -90,7 +90,7 @@ def test_a_slow_store_does_not_hold_up_the_work(make, uploads):
             work.share(checkpoint(work, f"step-{step}", weights=b"%d" % step), instead_of=earlier)
         uploads.gate.set()
     assert uploads.bodies[-1] == b"4"
-    assert set(uploads.bodies) <= {b"1", b"4"}
+    assert len(uploads.bodies) <= 2  # what was under way when the next one came, and the last
     with make("b").work("abc") as work:
         assert work.shared() == {"step-4"}
         assert (work.bring("step-4") / "weights").read_bytes() == b"4"

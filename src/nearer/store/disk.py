@@ -77,7 +77,7 @@ class LocalSpace:
                 _copy_bytes(source, temporary)
             else:
                 link_or_copy(source, temporary)
-            _sync_file(temporary)
+            sync_file(temporary)
             temporary.replace(path)
         _sync_directory(path.parent)
 
@@ -190,7 +190,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINK:
             raise
         _copy_bytes(source, target)
-        _sync_file(target)
+        sync_file(target)
 
 
 def _copy_bytes(source: Path, target: Path) -> None:
@@ -198,7 +198,8 @@ def _copy_bytes(source: Path, target: Path) -> None:
         shutil.copyfileobj(reader, writer, 1 << 20)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Have the file's bytes on the disk before this returns."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 

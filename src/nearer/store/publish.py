@@ -26,9 +26,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from nearer.errors import InputError, Interrupted, OutOfReach
 from nearer.process import STOP
@@ -37,6 +39,8 @@ from nearer.store.manifest import MANIFEST, FileEntry, Manifest, file_sha256
 from nearer.store.place import Claim, Place, State, look
 from nearer.store.settle import drop, for_each, settle
 from nearer.store.space import AREA, Space
+
+_HASHED_ASIDE_BYTES: Final = 16 << 20
 
 
 def new_attempt() -> str:
@@ -116,11 +120,18 @@ def _upload(space: Space, directory: Path, staging: str) -> tuple[FileEntry, ...
 
     def one(name: str) -> FileEntry:
         STOP.check()
-        space.upload(directory / name, f"{staging}/{name}", remains.get(name, ()))
         path = directory / name
-        return FileEntry(path=name, size=path.stat().st_size, sha256=file_sha256(path))
+        size = path.stat().st_size
+        # A small file is hashed beside the other files' uploads, a big one beside its own.
+        sha256 = hashing.submit(file_sha256, path) if size > _HASHED_ASIDE_BYTES else None
+        space.upload(path, f"{staging}/{name}", remains.get(name, ()))
+        return FileEntry(path=name, size=size, sha256=sha256.result() if sha256 else file_sha256(path))
 
-    return tuple(for_each(space, one, names))
+    hashing = ThreadPoolExecutor(1, thread_name_prefix="nearer-sha256")
+    try:
+        return tuple(for_each(space, one, names))
+    finally:
+        hashing.shutdown(cancel_futures=True)
 
 
 def _names(directory: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
@@ -108,10 +109,12 @@ class S3Store:
 
     def _fetched(self, place: Place, manifest: Manifest, problems: list[str]) -> Path | None:
         listing: dict[str, Stat] = {}
+        first = threading.Lock()
 
         def fetch(entry: FileEntry, target: Path) -> None:
-            if not listing:
-                listing.update(self.space.list(place.address))
+            with first:  # else every worker lists
+                if not listing:
+                    listing.update(self.space.list(place.address))
             if problem := self._fetch(f"{place.address}/{entry.path}", entry, listing.get(entry.path), target):
                 problems.append(f"{entry.path}: {problem}")
                 raise Changed(f"{place.address}/{entry.path}")
