@@ -35,6 +35,14 @@ What the schema cannot say, refused with words and all at once, before anything 
 {{- $said = append $said (printf "pod.volumeMounts has %q, where the chart mounts something itself" .mountPath) -}}
 {{- end -}}
 {{- end -}}
+{{- $cache := dig "store" "cache_dir" "" $values.settings | default "" -}}
+{{- if hasPrefix "/" $cache -}}
+{{- $writable := list "/tmp" "/work" "/cache" -}}
+{{- range $values.pod.volumeMounts }}{{ if not .readOnly }}{{ $writable = append $writable (clean .mountPath) }}{{ end }}{{ end -}}
+{{- if ne (include "nearer.under" (dict "path" $cache "folders" $writable)) "true" -}}
+{{- $said = append $said (printf "settings.store.cache_dir is %q, which cannot be written to: leave it out (the chart sets it), or name a folder under %s" $cache (join ", " $writable)) -}}
+{{- end -}}
+{{- end -}}
 {{- include "nearer.checks.active" . -}}
 {{- if $said }}{{ fail (printf "this run is refused:\n- %s\n" (join "\n- " $said)) }}{{ end -}}
 {{- end -}}
@@ -66,8 +74,14 @@ true
 {{- if and (eq .name $mount.name) (hasKey . "persistentVolumeClaim") }}{{ $kept = append $kept (clean $mount.mountPath) }}{{ end -}}
 {{- end -}}
 {{- end -}}
-{{- range $kept }}{{ if hasPrefix (printf "%s/" .) (printf "%s/" $path) }}true{{ break }}{{ end }}{{ end -}}
+{{- include "nearer.under" (dict "path" $path "folders" $kept) -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* "true" if the absolute path is one of the folders, or in one. */ -}}
+{{- define "nearer.under" -}}
+{{- $path := printf "%s/" (clean .path) -}}
+{{- range .folders }}{{ if hasPrefix (printf "%s/" .) $path }}true{{ break }}{{ end }}{{ end -}}
 {{- end -}}
 
 {{- /*
