@@ -193,7 +193,16 @@ def restricted(spec: Object) -> Iterator[str]:
         yield "the pod may run as root"
     if own.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"}:
         yield "no seccomp profile"
-    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
     for volume in spec["volumes"]:
         if not set(volume) - {"name"} <= allowed:
             yield f"the volume {volume}"

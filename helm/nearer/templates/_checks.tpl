@@ -23,6 +23,11 @@ What the schema cannot say, refused with words and all at once, before anything 
 {{- $said = append $said (printf "%s stands in pod.env and in secrets.env: leave one of them out" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $_ := $values.secrets.env -}}
+{{- if and (not (hasKey $values.pod.env $name)) (regexMatch (printf "name: %s[,\\n]" $name) (include "nearer.env.own" (dict "root" $ "name" ""))) -}}
+{{- $said = append $said (printf "secrets.env.%s is a variable that the chart sets itself" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- $own := list "settings" "tmp" "work" "cache" "shm" -}}
 {{- $known := $own -}}
 {{- range $values.pod.volumes -}}

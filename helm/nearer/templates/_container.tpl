@@ -11,7 +11,7 @@ The environment. Every cache goes to /cache, whose size the store's cache is tol
 compilers have the rest). A name that pod.env gives too is the user's; `NEARER_…` would override the settings file, so
 what the settings name themselves is left out here. Over several nodes: what torchrun's static rendezvous needs.
 */ -}}
-{{- define "nearer.env" -}}
+{{- define "nearer.env.own" -}}
 {{- $values := .root.Values -}}
 {{- $env := dict
   "HOME" "/cache"
@@ -46,7 +46,11 @@ what the settings name themselves is left out here. Over several nodes: what tor
   valueFrom:
     fieldRef: {fieldPath: "metadata.annotations['batch.kubernetes.io/job-completion-index']"}
 {{- end }}
-{{- range $name, $key := $values.secrets.env }}
+{{- end -}}
+
+{{- define "nearer.env" -}}
+{{- include "nearer.env.own" . }}
+{{- range $name, $key := .root.Values.secrets.env }}
 - name: {{ $name }}
   valueFrom:
     secretKeyRef: {name: {{ $key.secret }}, key: {{ $key.key }}}

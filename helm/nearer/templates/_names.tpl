@@ -2,8 +2,8 @@
 The names of all objects, in one place.
 
 Job, ConfigMap, Service and NetworkPolicy of a run share one name: the release's, and a hash of all that Kubernetes will
-not let anybody change in a Job (its pod template and the like), of the settings, and of the release's name. So other
-settings are other objects, the same settings are the same objects, and no upgrade ever patches an immutable field. The
+not let anybody change in a Job (its pod template and the like), of the settings, of the queue, and of the release's name. So
+other settings are other objects, the same settings are the same objects, and no upgrade ever patches an immutable field. The
 hash is taken of the rendered Job (read again, so comments do not count) with its name left out; a newer chart that
 renders another pod is another run.
 
@@ -19,7 +19,7 @@ does the pod's name `<job>-<index>-<5 random>`.
 
 {{- define "nearer.names.hash" -}}
 {{- $job := include "nearer.job.fixed" (dict "root" . "name" "") | fromYaml -}}
-{{- list .Release.Name $job (include "nearer.settings" .) | toJson | sha256sum | trunc 10 -}}
+{{- list .Release.Name .Values.queue $job (include "nearer.settings" .) | toJson | sha256sum | trunc 10 -}}
 {{- end -}}
 
 {{- define "nearer.names.run" -}}
