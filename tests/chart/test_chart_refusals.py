@@ -64,6 +64,7 @@ def test_all_refusals_are_told_at_once(template: Template) -> None:
         [settings(artifacts="/work"), CLAIM],
         [settings(artifacts="/shared/rag"), {"pod": SHARED}],
         [settings(eval={"output_dir": "s3://other/report"})],
+        [settings(eval={"output_dir": ".hidden/report"})],
         [settings(store={"cache_dir": "/cache/mine"})],
         [settings(store={"cache_dir": "~/mine"})],
         [{"pod": {"env": {"TOKENIZERS_PARALLELISM": "false"}}}],
@@ -130,3 +131,13 @@ def test_the_store_s_port_may_be_reached(template: Template, endpoint: str | Non
     ]
     assert [rule["port"] for rule in policy["egress"][0]["ports"]] == [53, 53, *ports]
     assert policy["ingress"] == []
+
+
+def test_the_ports_of_all_buckets_may_be_reached(template: Template) -> None:
+    """Also of those that are reached in another way than the rest."""
+    store = {
+        "s3": {"endpoint": "http://minio:9000"},
+        "buckets": {"b": {"endpoint": "http://b:9001"}, "a": {"region": "x"}},
+    }
+    policy = template(JOB, settings(store=store)).one("NetworkPolicy")["spec"]
+    assert [rule["port"] for rule in policy["egress"][0]["ports"]] == [53, 53, 443, 9000, 9001]

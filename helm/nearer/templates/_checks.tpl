@@ -52,7 +52,7 @@ What the schema cannot say, refused with words and all at once, before anything 
 {{- if $said }}{{ fail (printf "this run is refused:\n- %s\n" (join "\n- " $said)) }}{{ end -}}
 {{- end -}}
 
-{{- /* The addresses that are written to, as {"artifacts": …, "train.reranker.output_dir": …}. */ -}}
+{{- /* The literal addresses that are written to (all others are under `artifacts`), as {"artifacts": …, "train.reranker.output_dir": …}. */ -}}
 {{- define "nearer.outputs" -}}
 {{- $settings := .Values.settings -}}
 {{- $found := dict "artifacts" (get $settings "artifacts" | default ".") -}}
@@ -60,7 +60,7 @@ What the schema cannot say, refused with words and all at once, before anything 
 {{- $section := $settings -}}
 {{- range splitList "." $where }}{{ $section = get $section . | default dict }}{{ end -}}
 {{- $address := get $section "output_dir" | default "" -}}
-{{- if regexMatch "^([/~]|\\.)" $address }}{{ $_ := set $found (printf "%s.output_dir" $where) $address }}{{ end -}}
+{{- if regexMatch "^(/|~/|[.]{1,2}/|[.]{1,2}$|s3://)" $address }}{{ $_ := set $found (printf "%s.output_dir" $where) $address }}{{ end -}}
 {{- end -}}
 {{- toJson $found -}}
 {{- end -}}
