@@ -10,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full check format bench lock clean
+.PHONY: help setup demo test test-full check format schema golden bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -44,6 +44,12 @@ check: setup ## format, lint, types, architecture
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+schema: setup ## the settings' part of the chart's schema, from the models
+	$(BIN)/python -m nearer.cluster.schema
+
+golden: setup ## write anew what the job files render to (then read the difference)
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/chart/test_chart_jobs.py -k golden
 
 bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.jsonl)
 	$(BIN)/python tests/bench/s3.py

@@ -9,7 +9,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    WithJsonSchema,
+)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -272,10 +281,16 @@ class ReindexSettings(Section):
     """Run Python code that comes with the model. Only for models whose code you have read."""
 
 
+_PLAIN_URL = r"^https?://[^@/\s]+(/\S*)?$"
+
+
 def _plain_url(url: str) -> str:
-    if not re.fullmatch(r"https?://[^@/\s]+(/\S*)?", url):
+    if not re.fullmatch(_PLAIN_URL, url):
         raise ValueError("http(s)://host:port; credentials stand in the environment, never in an address")
     return url
+
+
+Url = Annotated[str, AfterValidator(_plain_url), WithJsonSchema({"type": "string", "pattern": _PLAIN_URL})]
 
 
 class S3Settings(Section):
@@ -285,9 +300,7 @@ class S3Settings(Section):
     by HTTPS_PROXY and NO_PROXY. Secrets never stand here.
     """
 
-    endpoint: Annotated[str, AfterValidator(_plain_url)] | None = execution(
-        None, description="Address of a store that is not AWS: http(s)://host:port."
-    )
+    endpoint: Url | None = execution(None, description="Address of a store that is not AWS: http(s)://host:port.")
     region: str | None = execution(None, description="Region of the bucket.")
     profile: str | None = execution(None, description="Profile in the shared AWS configuration files.")
     addressing: Literal["auto", "path", "virtual"] = execution(
