@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import math
 import os
@@ -71,6 +73,21 @@ def memory_limit_bytes() -> int | None:
         if text and text != "max" and int(text) < 1 << 60:
             return int(text)
     return None
+
+
+def release_memory() -> None:
+    """Give back what models, optimizers and graphs that are no longer used have left behind.
+
+    Models and trainers refer to themselves in circles, so they live on until the collector comes by; and glibc keeps
+    the pages of freed tensors and hands them out again badly: after a training of multilingual-e5-small 3.8 GB were
+    resident, 1.2 GB of them in use.
+    """
+    gc.collect()
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return  # another C library than glibc
+    trim(0)
 
 
 def write_termination_message(fields: Mapping[str, object]) -> None:

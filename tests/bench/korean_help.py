@@ -72,11 +72,11 @@ def settings(documents: Path, seed: int) -> dict[str, object]:
                 "freeze": {"embeddings": True, "layers": 4},
             },
         },
-        "eval": {"output_dir": f"reports/{seed}", "rerank_depth": 10},
+        "eval": {"output_dir": f"reports/{seed}", "rerank_depth": 10, "batch_tokens": 2048},
     }
 
 
-def nearer(directory: Path, *arguments: str) -> None:
+def nearer(*arguments: str) -> None:
     """Run a command as a user would; stop the benchmark if it fails."""
     code = run(list(arguments))
     if code:
@@ -86,7 +86,7 @@ def nearer(directory: Path, *arguments: str) -> None:
 def per_query(report: Path, system: str) -> dict[str, float]:
     """The measure of each test query."""
     rows = (json.loads(line) for line in (report / "per_query.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["query_id"]: row["metrics"][MEASURE] for row in rows if row["system"] == system}
+    return {row["query_id"]: row["systems"][system][MEASURE] for row in rows}
 
 
 def main() -> None:
@@ -111,9 +111,9 @@ def main() -> None:
         path = Path(f"seed-{seed}.yaml")
         path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
         shared = ("--set", f"seed={options.seeds[0]}")
-        nearer(Path(), "generate", "-c", str(path), *shared)
-        nearer(Path(), "train", "-c", str(path))
-        nearer(Path(), "eval", "-c", str(path))
+        nearer("generate", "-c", str(path), *shared)
+        nearer("train", "-c", str(path))
+        nearer("eval", "-c", str(path))
         manifest = json.loads(Path(f"models/embedding-{seed}/manifest.json").read_text(encoding="utf-8"))
         cpu_minutes[seed] = manifest["metrics"]["cpu_seconds"] / 60
     summary(options.seeds, cpu_minutes)
