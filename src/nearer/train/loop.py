@@ -160,6 +160,7 @@ class _Run:
 
     def evaluate(self, step: int) -> None:
         measured = self.validate()
+        process.release_memory()  # validation's batches are larger than a step's
         value = measured.mean
         if not math.isfinite(value):
             raise InputError(
