@@ -75,6 +75,15 @@ def memory_limit_bytes() -> int | None:
     return None
 
 
+def share_cores() -> None:
+    """Let threads of matrix products that wait for each other sleep, unless OMP_WAIT_POLICY says otherwise.
+
+    They spin by default, and where something else wants the cores, they take them from the very thread that they wait
+    for. Must be called before PyTorch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def release_memory() -> None:
     """Give back what models, optimizers and graphs that are no longer used have left behind.
 

@@ -23,3 +23,14 @@ def test_memory_is_released_without_glibc(monkeypatch) -> None:
     there = weakref.ref(Circle())
     process.release_memory()
     assert there() is None
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch) -> None:
+    """OMP_WAIT_POLICY is set where it is not, and left alone where it is."""
+    environ: dict[str, str] = {}
+    monkeypatch.setattr(process.os, "environ", environ)
+    process.share_cores()
+    assert environ == {"OMP_WAIT_POLICY": "PASSIVE"}
+    environ["OMP_WAIT_POLICY"] = "ACTIVE"
+    process.share_cores()
+    assert environ == {"OMP_WAIT_POLICY": "ACTIVE"}
