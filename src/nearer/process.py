@@ -87,11 +87,18 @@ def share_cores() -> None:
 def release_memory() -> None:
     """Give back what models, optimizers and graphs that are no longer used have left behind.
 
-    Models and trainers refer to themselves in circles, so they live on until the collector comes by; and glibc keeps
-    the pages of freed tensors and hands them out again badly: after a training of multilingual-e5-small 3.8 GB were
-    resident, 1.2 GB of them in use.
+    Models and trainers refer to themselves in circles, so they live on until the collector comes by.
     """
     gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give the pages of freed tensors back to the system.
+
+    glibc keeps them and hands them out again badly, because tensors are of many sizes: after a training of
+    multilingual-e5-small 3.8 GB were resident, 1.2 GB of them in use.
+    """
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):

@@ -67,6 +67,7 @@ def build_fp32(
     sizes = [*(len(one.passages) for one in candidates), 1]
     with timed(progress, f"scored {len(pairs)} pairs with PyTorch"):
         reference = reranker.score(pairs)
+    process.release_memory()  # of scoring: tracing needs several times the weights
     with timed(progress, "exported fp32"):
         write_fp32(reranker, directory / GRAPH, opset=opset)
         save_reranker_config(reranker, directory)
@@ -110,7 +111,7 @@ def build_int8(
         The metrics; `withheld` says whether int8 was made and left out.
     """
     pairs, target = reference.pairs, directory / INT8
-    process.release_memory()  # quantising needs several times the weights
+    process.release_memory()  # of PyTorch's model and onnxruntime's: quantising needs as much again
     with timed(progress, "exported int8"):
         shutil.copytree(directory, target, ignore=shutil.ignore_patterns(Path(GRAPH).parts[0]))
         write_int8(directory / GRAPH, target / GRAPH)
