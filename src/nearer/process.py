@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import math
 import os
@@ -71,6 +73,37 @@ def memory_limit_bytes() -> int | None:
         if text and text != "max" and int(text) < 1 << 60:
             return int(text)
     return None
+
+
+def share_cores() -> None:
+    """Let threads of matrix products that wait for each other sleep, unless OMP_WAIT_POLICY says otherwise.
+
+    They spin by default, and where something else wants the cores, they take them from the very thread that they wait
+    for. Must be called before PyTorch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def release_memory() -> None:
+    """Give back what models, optimizers and graphs that are no longer used have left behind.
+
+    Models and trainers refer to themselves in circles, so they live on until the collector comes by.
+    """
+    gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give the pages of freed tensors back to the system.
+
+    glibc keeps them and hands them out again badly, because tensors are of many sizes: after a training of
+    multilingual-e5-small 3.8 GB were resident, 1.2 GB of them in use.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return  # another C library than glibc
+    trim(0)
 
 
 def write_termination_message(fields: Mapping[str, object]) -> None:

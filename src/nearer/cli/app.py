@@ -57,6 +57,7 @@ def root(
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; arguments default to the process's own."""
+    process.share_cores()
 
     def call() -> int:
         try:

@@ -51,4 +51,5 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     process.install_signal_handlers()
+    process.share_cores()  # the conversion of the model imports PyTorch before the first command does
     sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.1rem; margin: 2.2
 p { color: var(--soft); margin: 0 0 .3rem; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child, .words th, .words td { text-align: left; }
+thead th { color: var(--soft); font-weight: 600; }
 tbody tr:hover { background: var(--band); }
 .best { font-weight: 700; } .up { color: var(--up); } .down { color: var(--down); }
 """
@@ -48,7 +49,7 @@ def page(report: Mapping[str, Any]) -> str:
     models = [
         [(role, ""), (model["name"], ""), (model["fingerprint"][:12], "")] for role, model in report["models"].items()
     ]
-    parts += ["<h2>Models</h2>", _table(["role", "model", "fingerprint"], models)] if models else []
+    parts += ["<h2>Models</h2>", _table(["role", "model", "fingerprint"], models, kind="words")] if models else []
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -66,7 +67,7 @@ def _direction(column: str, row: Sequence[str]) -> str:
     return "up" if ends == {"+"} else "down" if ends == {"-"} else ""
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], kind: str = "figures") -> str:
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "\n".join(
         "<tr>"
@@ -76,4 +77,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> st
         + "</tr>"
         for row in rows
     )
-    return f'<div class="scroll"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    table = f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>"
+    return f'<div class="scroll"><table class="{kind}">\n{table}\n</table></div>'

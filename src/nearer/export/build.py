@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
+from nearer import process
 from nearer.errors import GateRefused
 from nearer.export.graph import write_fp32, write_int8
 from nearer.export.pairs import Candidates, flat
@@ -21,31 +25,37 @@ INT8: Final = "int8"
 _ALONE: Final = 20  # pairs that int8 scores once more, each by itself
 
 
-def build(
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Pairs and what PyTorch scored them: all that is needed of the reranker when int8 is made, when it may be gone."""
+
+    pairs: Sequence[tuple[str, str]]
+    sizes: Sequence[int]
+    """How many pairs each query has."""
+    scores: np.ndarray
+
+
+def build_fp32(
     reranker: Reranker,
     candidates: Sequence[Candidates],
     directory: Path,
     *,
     opset: int,
-    int8: bool,
     max_logit_difference: float,
-    min_rank_agreement: float,
     progress: Progress,
-) -> dict[str, Any]:
-    """Write the fp32 export into the directory and the int8 one into its `int8`, and compare both with PyTorch.
+) -> tuple[dict[str, Any], Reference]:
+    """Write the fp32 export into the directory and compare it with PyTorch.
 
     Args:
         reranker: on the CPU, in fp32.
         candidates: what both sides score.
         directory: empty.
         opset: ONNX operator set.
-        int8: whether the quantised variant is made.
         max_logit_difference: fp32 fails above it.
-        min_rank_agreement: int8 is withheld below it.
         progress: hears the results.
 
     Returns:
-        The metrics; `int8.withheld` says whether int8 was made and left out.
+        The metrics, and what int8 is compared with.
 
     Raises:
         GateRefused: fp32 differs too much.
@@ -57,17 +67,18 @@ def build(
     sizes = [*(len(one.passages) for one in candidates), 1]
     with timed(progress, f"scored {len(pairs)} pairs with PyTorch"):
         reference = reranker.score(pairs)
+    process.release_memory()  # of scoring: tracing needs several times the weights
     with timed(progress, "exported fp32"):
         write_fp32(reranker, directory / GRAPH, opset=opset)
-        _write_surroundings(reranker, directory)
+        save_reranker_config(reranker, directory)
+        reranker.contract.save(directory)
     exported = load_onnx_reranker(directory)
-    scores, inputs = exported.score(pairs), list(exported.input_names)
-    del exported  # a session holds a copy of the weights, and quantising needs several
+    scores = exported.score(pairs)
     difference = max_difference(reference, scores)
     metrics: dict[str, Any] = {
         "pairs": len(pairs),
         "queries": len(candidates),
-        "inputs": inputs,
+        "inputs": list(exported.input_names),
         "fp32": {
             "bytes": _bytes(directory / GRAPH),
             "max_logit_difference": difference,
@@ -82,34 +93,35 @@ def build(
             rule=f"at most {max_logit_difference:g}",
             way_out="try another `opset`; if the difference is small, raise the limit. Nothing was published",
         )
-    if int8:
-        metrics["int8"] = _build_int8(
-            reranker, pairs, sizes, reference, directory, min_rank_agreement=min_rank_agreement, progress=progress
-        )
-    return metrics
+    return metrics, Reference(pairs=pairs, sizes=sizes, scores=reference)
 
 
-def _build_int8(
-    reranker: Reranker,
-    pairs: Sequence[tuple[str, str]],
-    sizes: Sequence[int],
-    reference: Any,
-    directory: Path,
-    *,
-    min_rank_agreement: float,
-    progress: Progress,
+def build_int8(
+    reference: Reference, directory: Path, *, min_rank_agreement: float, progress: Progress
 ) -> dict[str, Any]:
-    target = directory / INT8
+    """Quantise the fp32 export that stands in the directory into its `int8`, and compare it with PyTorch.
+
+    Args:
+        reference: of `build_fp32`.
+        directory: of `build_fp32`.
+        min_rank_agreement: int8 is withheld below it.
+        progress: hears the results.
+
+    Returns:
+        The metrics; `withheld` says whether int8 was made and left out.
+    """
+    pairs, target = reference.pairs, directory / INT8
+    process.release_memory()  # of PyTorch's model and onnxruntime's: quantising needs as much again
     with timed(progress, "exported int8"):
+        shutil.copytree(directory, target, ignore=shutil.ignore_patterns(Path(GRAPH).parts[0]))
         write_int8(directory / GRAPH, target / GRAPH)
-        _write_surroundings(reranker, target)
     quantised = load_onnx_reranker(target)
     scores = quantised.score(pairs)
-    agreement = rank_agreement(reference, scores, sizes)
+    agreement = rank_agreement(reference.scores, scores, reference.sizes)
     measured = {
         "bytes": _bytes(target / GRAPH),
         "rank_agreement": agreement,
-        "max_logit_difference": max_difference(reference, scores),
+        "max_logit_difference": max_difference(reference.scores, scores),
         # The same pairs, each in a batch of its own: what another company does to a score.
         "max_difference_by_company": max_difference(
             scores[:_ALONE], quantised.score(list(pairs[:_ALONE]), batch_tokens=1)
@@ -124,11 +136,6 @@ def _build_int8(
         )
         shutil.rmtree(target)
     return measured
-
-
-def _write_surroundings(reranker: Reranker, directory: Path) -> None:
-    save_reranker_config(reranker, directory)
-    reranker.contract.save(directory)
 
 
 def _bytes(graph: Path) -> int:

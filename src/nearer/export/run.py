@@ -32,7 +32,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
 
     def build(directory: Path, _: WorkArea) -> Built:
         from nearer.corpus.dataset import Dataset
-        from nearer.export.build import build as build_onnx
+        from nearer.export.build import build_fp32, build_int8
         from nearer.export.pairs import dataset_candidates, vocabulary_candidates
         from nearer.models.load import load_reranker
 
@@ -52,16 +52,19 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
             )
             vocabulary = reranker.model.tokenizer.get_vocab()
             candidates = vocabulary_candidates(vocabulary, pairs=section.parity_pairs, seed=settings.seed)
-        metrics = build_onnx(
+        metrics, reference = build_fp32(
             reranker,
             candidates,
             directory,
             opset=section.opset,
-            int8=section.int8,
             max_logit_difference=section.max_logit_difference,
-            min_rank_agreement=section.min_rank_agreement,
             progress=progress,
         )
+        del reranker  # int8 is made without it, and in its place in memory
+        if section.int8:
+            metrics["int8"] = build_int8(
+                reference, directory, min_rank_agreement=section.min_rank_agreement, progress=progress
+            )
         if "token_type_ids" in metrics["inputs"]:
             progress.say("the model reads token_type_ids: a server that leaves them out scores pairs differently")
         withheld = metrics.get("int8", {}).get("withheld", False)

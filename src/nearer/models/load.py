@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nearer import process
 from nearer.errors import ArtifactCorrupt, DoesNotFit, InputError, NearerError
 from nearer.models.causal import append_end_token, is_causal, make_padding_explicit
 from nearer.models.contract import Contract
@@ -55,6 +56,7 @@ def load_embedder(
         DoesNotFit: no memory for it.
     """
     refuse_remote_code(source, trust_remote_code=trust_remote_code)
+    process.release_memory()  # of the model before this one
     if is_cross_encoder(source):
         raise InputError(
             f"{source.name!r} is a reranker, not an embedder",
@@ -117,6 +119,7 @@ def load_reranker(
     from torch import nn
 
     refuse_remote_code(source, trust_remote_code=trust_remote_code)
+    process.release_memory()  # of the model before this one
     ready = is_cross_encoder(source)
     if not ready and not new_head:
         raise InputError(

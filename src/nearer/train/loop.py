@@ -27,6 +27,10 @@ from nearer.train.checkpoint import Checkpoints, Journal
 from nearer.train.hardware import Precision
 from nearer.train.measure import Measured
 
+_STEPS_A_TRIM = 4
+"""A CPU's heap grows by some 100 MB a step of the demo, because batches are of many lengths. Guessed: often enough to
+bound it, and rarely enough that touching the pages anew costs little."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -160,6 +164,7 @@ class _Run:
 
     def evaluate(self, step: int) -> None:
         measured = self.validate()
+        process.release_memory()  # validation's batches are larger than a step's
         value = measured.mean
         if not math.isfinite(value):
             raise InputError(
@@ -198,6 +203,8 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
         run, step = self.run, state.global_step
         run.training_seconds += time.monotonic() - run.step_began
         next(run.bar or iter(()), None)
+        if step % _STEPS_A_TRIM == 0:
+            process.trim_heap()
         try:
             process.STOP.check()
             if step in run.recipe.evaluate_at:
