@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nearer.settings.model import Section, Settings
+from nearer.settings.model import Settings
+from nearer.settings.section import Section
 
 EXECUTION = {
     "Settings": {"artifacts"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nearer.progress import Progress
 from nearer.settings import Settings
-from nearer.settings.model import S3Settings
+from nearer.settings.store import S3Settings
 from nearer.store import S3Buckets, S3Options, Store, open_store
 
 _MEBIBYTE = 1 << 20

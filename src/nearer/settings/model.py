@@ -1,49 +1,13 @@
-"""The settings document: one pydantic model, one section a job.
-
-A field either changes the result, and is part of the fingerprint, or it only changes how the work is carried out; the
-latter are declared with `execution(...)`. A golden test lists them.
-"""
+"""The settings document: one pydantic model, one section a job."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    WithJsonSchema,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
-Address = Annotated[str, Field(min_length=1)]
-Ranks = Annotated[list[PositiveInt], Field(min_length=1)]
-
-
-def execution(default: Any = ..., *, description: str, **limits: Any) -> Any:
-    """A field that changes how the work is carried out, never its result."""
-    return Field(default, description=description, json_schema_extra={"execution": True}, **limits)
-
-
-class Section(BaseModel):
-    """A closed section: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True, frozen=True)
-
-    def result_fields(self) -> dict[str, Any]:
-        """The fields that change the result, as plain JSON values: what the fingerprint hashes."""
-        kept = {
-            name
-            for name, info in type(self).model_fields.items()
-            if not (isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("execution"))
-        }
-        return self.model_dump(mode="json", include=kept)
+from nearer.settings.section import Address, OpenShare, Ranks, Section, Share, execution
+from nearer.settings.store import StoreSettings
 
 
 class ChunkSettings(Section):
@@ -219,7 +183,7 @@ class EvalSettings(Section):
     )
     reranker: str | None = execution(None, description="Reranker after; default: the output of `train.reranker`.")
     output_dir: Address = execution("reports/report", description="Address of the report that is made.")
-    ks: Ranks = [1, 3, 5, 10]
+    ks: Ranks = Field(default=[1, 3, 5, 10])
     """Ranks K of Recall@K and Precision@K."""
     rerank_depth: PositiveInt = 30
     """How many of the retrieved passages the reranker orders anew."""
@@ -279,67 +243,6 @@ class ReindexSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""
-
-
-_PLAIN_URL = r"^https?://[^@/\s]+(/\S*)?$"
-
-
-def _plain_url(url: str) -> str:
-    if not re.fullmatch(_PLAIN_URL, url):
-        raise ValueError("http(s)://host:port; credentials stand in the environment, never in an address")
-    return url
-
-
-Url = Annotated[str, AfterValidator(_plain_url), WithJsonSchema({"type": "string", "pattern": _PLAIN_URL})]
-
-
-class S3Settings(Section):
-    """How S3, or a store that speaks its language, is reached.
-
-    What is left out is left to boto3's own chain: the environment (AWS_*), profiles, a service account's role; proxies
-    by HTTPS_PROXY and NO_PROXY. Secrets never stand here.
-    """
-
-    endpoint: Url | None = execution(None, description="Address of a store that is not AWS: http(s)://host:port.")
-    region: str | None = execution(None, description="Region of the bucket.")
-    profile: str | None = execution(None, description="Profile in the shared AWS configuration files.")
-    addressing: Literal["auto", "path", "virtual"] = execution(
-        "auto", description="Bucket in the path or in the host name."
-    )
-    checksums: Literal["when_supported", "when_required"] = execution(
-        "when_required",
-        description="`when_supported` adds boto3's CRC32, on which some stores choke; each body carries its "
-        "Content-MD5 anyway, and each file of an artifact its sha256.",
-    )
-    encryption: Literal["AES256", "aws:kms"] | None = execution(
-        None, description="Server-side encryption of what is written; null: as the bucket has it."
-    )
-    kms_key_id: str | None = execution(None, description="Key for `aws:kms`; null: the bucket's default key.")
-    ca_bundle: str | None = execution(None, description="File of certificates to trust (PEM).")
-    attempts: PositiveInt = execution(8, description="Attempts of a request, at an adaptive rate, before exit 69.")
-    connect_timeout_seconds: PositiveFloat = execution(10.0, description="Until a connection stands.")
-    read_timeout_seconds: PositiveFloat = execution(60.0, description="Without a byte from the store.")
-    requests_at_once: Annotated[int, Field(ge=1, le=256)] = execution(
-        16, description="Requests in flight of one process; those of `store.s3` hold for all buckets."
-    )
-    part_mebibytes: Annotated[int, Field(ge=5, le=1024)] = execution(
-        8, description="Smallest part of an upload or ranged read; times `requests_at_once` is the memory it takes."
-    )
-
-
-class StoreSettings(Section):
-    """Where artifacts are kept, as far as that is not this machine's own disk."""
-
-    cache_dir: str | None = execution(
-        None,
-        description="Local copies of what comes from S3, and unfinished work that goes there; "
-        "null: $XDG_CACHE_HOME/nearer or ~/.cache/nearer.",
-    )
-    cache_gibibytes: PositiveFloat = execution(
-        100.0, description="Above it, what no process uses is evicted, longest unused first."
-    )
-    s3: S3Settings = S3Settings()
-    buckets: dict[str, S3Settings] = execution({}, description="Instead of `s3`, for single buckets, by name.")
 
 
 class Settings(Section):

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import botocore.exceptions as boto
 
 from nearer.errors import OutOfReach
 from nearer.store.s3.failures import UNREACHABLE, code_of, in_words, is_missing, is_refused_condition
-from nearer.store.s3.tags import PartTags, combined_tag
-from nearer.store.s3.wire import Wire, pause, spoilt, tag_of
+from nearer.store.s3.multipart import Ended, Multipart, all_or_none, for_each
+from nearer.store.s3.tags import PartTags
+from nearer.store.s3.wire import Wire, pause, tag_of
 from nearer.store.space import AREA, Changed, Remains
 
-T = TypeVar("T")
 _MOST_PARTS: Final = 10_000  # S3's own limit
 _MEBIBYTE: Final = 1 << 20
 _COPY_WHOLE_BYTES: Final = 256 * _MEBIBYTE  # larger objects are copied in parts at once; S3 must from 5 GiB on
@@ -37,6 +36,7 @@ class Transfer:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self._parts = ThreadPoolExecutor(wire.buckets.default.requests_at_once, thread_name_prefix="nearer-s3")
+        self.multipart = Multipart(wire, self._parts)
 
     def part_bytes(self, bucket: str, size: int) -> int:
         """Bytes a part of a file of this size: the same in every attempt, so that parts are recognised."""
@@ -67,10 +67,12 @@ class Transfer:
                     return
             for _ in range(_TRIES):
                 try:
-                    self._finish_upload(handle, bucket, key, self._begin(bucket, key), {}, size=size, part=part)
+                    self.multipart.finish(
+                        handle, bucket, key, self.multipart.begin(bucket, key), {}, size=size, part=part
+                    )
                 except Ended:
                     # Who took it up has finished it for us; or somebody aborted it.
-                    if self.head_tag(bucket, key) == PartTags(handle, size=size, part=part).whole():
+                    if self.multipart.head_tag(bucket, key) == PartTags(handle, size=size, part=part).whole():
                         return
                 else:
                     return
@@ -104,7 +106,7 @@ class Transfer:
                     self._parts.submit(self._read_range, handle, version, start, min(part, size - start))
                     for start in range(0, size, part)
                 ]
-                with _all_or_none(work):
+                with all_or_none(work):
                     for number, future in enumerate(work):
                         future.result()
                         for piece in _pieces(handle, number * part, min((number + 1) * part, size)):
@@ -141,7 +143,7 @@ class Transfer:
                 raise
 
     def _copy_in_parts(self, origin: dict[str, Any], bucket: str, key: str, *, size: int) -> None:
-        upload_id = self._begin(bucket, key)
+        upload_id = self.multipart.begin(bucket, key)
         count = -(-size // _COPY_PART_BYTES)
 
         def one(number: int) -> dict[str, Any]:
@@ -163,74 +165,11 @@ class Transfer:
 
         try:
             parts = for_each(self._parts, one, range(1, count + 1))
-            self._complete(bucket, key, upload_id, parts, size=size)
+            self.multipart.complete(bucket, key, upload_id, parts, size=size)
         except BaseException:
             # What a copy has begun is no use to anybody: the next one begins anew.
-            self._abort(bucket, key, upload_id)
+            self.multipart.abort(bucket, key, upload_id)
             raise
-
-    def _begin(self, bucket: str, key: str) -> str:
-        answer = self.wire.told("CreateMultipartUpload", bucket, key, **self.wire.written_as(bucket))
-        return str(answer["UploadId"])
-
-    def _finish_upload(
-        self, handle: int, bucket: str, key: str, upload_id: str, there: dict[int, str], *, size: int, part: int
-    ) -> str:
-        """Send the parts that are not there yet, then make the object of them; gives its ETag."""
-
-        def one(number: int) -> dict[str, Any]:
-            if number in there:
-                return {"PartNumber": number, "ETag": f'"{there[number]}"'}
-            with self.wire.bodies, _while_alive("UploadPart", bucket, key):
-                body = os.pread(handle, part, (number - 1) * part)
-                tag = self.wire.send("UploadPart", bucket, key, body, UploadId=upload_id, PartNumber=number)
-            return {"PartNumber": number, "ETag": f'"{tag}"'}
-
-        parts = for_each(self._parts, one, range(1, -(-size // part) + 1))
-        with _while_alive("CompleteMultipartUpload", bucket, key):
-            return self._complete(bucket, key, upload_id, parts, size=size)
-
-    def _complete(self, bucket: str, key: str, upload_id: str, parts: list[dict[str, Any]], *, size: int) -> str:
-        """Make the object. A lost answer, and somebody who finished the same upload, look alike: the ETag tells."""
-        expected = combined_tag(part["ETag"].strip('"') for part in parts)
-        try:
-            answer = self.wire.again(
-                lambda: self.wire.call(
-                    "CompleteMultipartUpload", bucket, key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-                ),
-                bucket=bucket,
-            )
-        except boto.ClientError as error:
-            if code_of(error) != "NoSuchUpload":
-                raise
-            if self.head_tag(bucket, key) != expected:
-                raise
-            return expected
-        if tag_of(answer) != expected and self._size_there(bucket, key) != size:
-            # The list of parts has no checksum of its own. Not every store's ETag is made of the parts' MD5s.
-            raise spoilt("CompleteMultipartUpload", bucket, key)
-        return tag_of(answer)
-
-    def _size_there(self, bucket: str, key: str) -> int:
-        with in_words("HeadObject", bucket, key):
-            return int(self.wire.call("HeadObject", bucket, key)["ContentLength"])
-
-    def head_tag(self, bucket: str, key: str) -> str | None:
-        """The ETag of an object; None: there is none."""
-        try:
-            return tag_of(self.wire.call("HeadObject", bucket, key))
-        except boto.ClientError as error:
-            if is_missing(error):
-                return None
-            raise
-
-    def _abort(self, bucket: str, key: str, upload_id: str) -> None:
-        try:
-            self.wire.call("AbortMultipartUpload", bucket, key, UploadId=upload_id)
-        except boto.ClientError as error:
-            if code_of(error) != "NoSuchUpload" and not is_missing(error):
-                with in_words("AbortMultipartUpload", bucket, key):
-                    raise
 
     def _take_over(
         self, handle: int, bucket: str, key: str, remains: Sequence[Remains], *, size: int, part: int
@@ -251,10 +190,10 @@ class Transfer:
         for left in remains:
             if not left.upload_id or size <= part:
                 continue
-            there = self._parts_there(bucket, left)
+            there = self.multipart.parts_there(bucket, left)
             if there and all(ours.has(number, tag) for number, tag in there.items()):
                 try:
-                    tag = self._finish_upload(handle, bucket, left.key, left.upload_id, there, size=size, part=part)
+                    tag = self.multipart.finish(handle, bucket, left.key, left.upload_id, there, size=size, part=part)
                 except Ended:
                     continue
                 if left.key == key or self._copied(bucket, left.key, key, size=size, tag=tag):
@@ -267,19 +206,6 @@ class Transfer:
         except FileNotFoundError:
             return False
         return True
-
-    def _parts_there(self, bucket: str, left: Remains) -> dict[int, str]:
-        found: dict[int, str] = {}
-        marker = 0
-        while True:
-            try:
-                page = self.wire.call("ListParts", bucket, left.key, UploadId=left.upload_id, PartNumberMarker=marker)
-            except boto.ClientError:
-                return {}
-            found |= {int(part["PartNumber"]): tag_of(part) for part in page.get("Parts", ())}
-            if not page.get("IsTruncated"):
-                return found
-            marker = page["NextPartNumberMarker"]
 
     def _read_range(self, handle: int, version: Version, start: int, length: int) -> None:
         """Read some bytes to their place; a wire that breaks is taken up at the byte where it broke."""
@@ -305,10 +231,10 @@ class Transfer:
             if is_missing(error) or is_refused_condition(error) or code_of(error) == "InvalidRange":
                 raise Changed(version.address) from None
             raise
-        if answer["ContentLength"] != length:
-            raise Changed(version.address)
         done = 0
         with answer["Body"] as body:
+            if answer["ContentLength"] != length:
+                raise Changed(version.address)
             try:
                 while done < length and (piece := body.read(min(_PIECE_BYTES, length - done))):
                     os.pwrite(handle, piece, start + done)
@@ -316,22 +242,6 @@ class Transfer:
             except UNREACHABLE as error:
                 return done, error
         return done, None
-
-
-class Ended(Exception):
-    """Somebody else completed or aborted the multipart upload."""
-
-
-@contextmanager
-def _while_alive(action: str, bucket: str, key: str) -> Iterator[None]:
-    """Failures in words, except that the upload is not there any more."""
-    with in_words(action, bucket, key):
-        try:
-            yield
-        except boto.ClientError as error:
-            if code_of(error) == "NoSuchUpload":
-                raise Ended from None
-            raise
 
 
 class Version(NamedTuple):
@@ -345,26 +255,6 @@ class Version(NamedTuple):
     def address(self) -> str:
         """For people."""
         return f"s3://{self.bucket}/{self.key}"
-
-
-def for_each(pool: ThreadPoolExecutor, work: Callable[[int], T], items: Iterable[int]) -> list[T]:
-    """The work's results in order; after the first error nothing more is begun, and it is raised."""
-    futures = [pool.submit(work, item) for item in items]
-    with _all_or_none(futures):
-        wait(futures, return_when=FIRST_EXCEPTION)
-        return [future.result() for future in futures]
-
-
-@contextmanager
-def _all_or_none(futures: Sequence[Any]) -> Iterator[None]:
-    """After an error, cancel what has not begun and wait for the rest: it writes to the caller's file."""
-    try:
-        yield
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        wait(futures)
-        raise
 
 
 def _pieces(handle: int, start: int, stop: int) -> Iterator[bytes]:
