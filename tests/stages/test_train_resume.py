@@ -156,12 +156,12 @@ FULL = pytest.mark.full
         ("embedding", "kill saving", 25, -signal.SIGKILL, ["step-20", "step-25.tmp"]),
         ("embedding", "term evaluating", 21, 75, ["step-24"]),
         ("reranker", "kill between", 23, -signal.SIGKILL, ["step-20"]),
+        ("reranker", "term evaluating", 21, 75, ["step-24"]),
         pytest.param("embedding", "kill evaluating", 21, -signal.SIGKILL, ["step-20"], marks=FULL),
         pytest.param("embedding", "term", 22, 75, ["step-22"], marks=FULL),
         pytest.param("reranker", "kill saving", 25, -signal.SIGKILL, ["step-20", "step-25.tmp"], marks=FULL),
         pytest.param("reranker", "kill evaluating", 21, -signal.SIGKILL, ["step-20"], marks=FULL),
         pytest.param("reranker", "term", 22, 75, ["step-22"], marks=FULL),
-        pytest.param("reranker", "term evaluating", 21, 75, ["step-24"], marks=FULL),
     ],
 )
 def test_a_run_that_was_stopped_ends_as_if_it_was_not(  # noqa: PLR0917 - pytest passes them by name

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,7 +164,8 @@ class _Run:
     step_began: float = 0.0
 
     def evaluate(self, step: int) -> None:
-        measured = self.validate()
+        with _in_full_precision(self.trainer.model):
+            measured = self.validate()
         process.release_memory()  # validation's batches are larger than a step's
         value = measured.mean
         if not math.isfinite(value):
@@ -188,6 +190,25 @@ class _Run:
     def close(self) -> None:
         if self.bar is not None and hasattr(self.bar, "close"):
             self.bar.close()
+
+
+@contextmanager
+def _in_full_precision(model: Any) -> Iterator[None]:
+    """The model as `eval` will load it: once training began, accelerate has put autocast around its `forward`.
+
+    Without this the base model, validated before, would be measured otherwise than what is compared with it, and a step
+    otherwise than in a run that was resumed there.
+    """
+    plain = getattr(model, "_original_forward", None)
+    if plain is None:
+        yield
+        return
+    wrapped = model.forward
+    model.forward = plain
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 class _Follow(TrainerCallback):  # type: ignore[misc]

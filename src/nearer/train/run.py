@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nearer.train.loop import Recipe, Result
     from nearer.train.rows import Material
 
-FORMAT = 1
+FORMAT = 2
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
 
