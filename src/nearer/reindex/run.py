@@ -10,7 +10,7 @@ from nearer.models.contract import CONTRACT, Contract
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
-from nearer.settings.model import ChunkSettings
+from nearer.settings.generate import ChunkSettings
 from nearer.store import (
     Built,
     InputEntry,

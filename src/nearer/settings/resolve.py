@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nearer.settings.model import EmbeddingSettings, RerankerSettings, Settings
+from nearer.settings.model import Settings
+from nearer.settings.train import EmbeddingSettings, RerankerSettings
 
 
 def embedding(settings: Settings) -> EmbeddingSettings:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nearer.models.source import ModelSource, find_model, model_state
 from nearer.progress import Progress
-from nearer.settings import resolve
-from nearer.settings.model import EmbeddingSettings, RerankerSettings, Settings
+from nearer.settings import Settings, resolve
+from nearer.settings.train import EmbeddingSettings, RerankerSettings
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
 
 if TYPE_CHECKING:

@@ -1,0 +1,104 @@
+"""What `nearer train` is told, for either model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from nearer.settings.section import Address, OpenShare, Section, Share, execution
+
+
+class FreezeSettings(Section):
+    """Parts of the encoder that do not train."""
+
+    embeddings: bool = False
+    """Token embeddings stay as they are."""
+    layers: NonNegativeInt = 0
+    """So many of the first layers stay as they are."""
+
+
+class TrainSettings(Section):
+    """What embedder and reranker training have in common."""
+
+    dataset: str | None = execution(None, description="Address of the dataset; default: the output of `generate`.")
+    epochs: PositiveFloat = 3.0
+    """Passes over the training queries."""
+    max_steps: PositiveInt | None = None
+    """Ends training after so many optimizer steps even if the epochs are not over."""
+    val_split: OpenShare = 0.1
+    """Share of the training queries that validate, by group of near-duplicate documents; the same for both models."""
+    learning_rate: PositiveFloat = 2e-5
+    """Peak learning rate of AdamW, reached after warm-up, then falling linearly to zero."""
+    warmup_share: Share = 0.1
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    """AdamW weight decay."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradient norm above which gradients are scaled down."""
+    dropout: Share | None = None
+    """Dropout probability in the model; null: as the model has it."""
+    freeze: FreezeSettings = FreezeSettings()
+    evaluations_per_epoch: PositiveInt = 2
+    """Validations an epoch; the best checkpoint by nDCG@10 is the one that is published."""
+    patience: PositiveInt = 3
+    """Early stopping after so many validations without a better nDCG@10."""
+    validation_passages: PositiveInt = 1000
+    """Validation ranks among the positives, their hard negatives and a seeded sample, up to so many passages."""
+    validation_queries: PositiveInt = 200
+    """At most so many validation queries, drawn with the seed."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto`: bf16 where the hardware computes in it, else fp32."""
+    device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
+    checkpoint_steps: PositiveInt = execution(50, description="Optimizer steps between checkpoints.")
+    trust_remote_code: bool = False
+    """Run Python code that comes with the base model. Only for models whose code you have read."""
+
+
+class EmbeddingSettings(TrainSettings):
+    """`nearer train embedding`: contrastive learning on query, ideal context, hard negatives."""
+
+    base_model: Address = execution(
+        "EleutherAI/polyglot-ko-1.3b", description="Artifact address, directory, s3://… or hub id."
+    )
+    output_dir: Address = execution("models/fine_tuned_embedding", description="Address of the model that is made.")
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    """Queries an optimizer step; each is the negative of all others."""
+    scale: PositiveFloat = 20.0
+    """Inverse temperature of the contrastive loss; similarities are multiplied by it."""
+    negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
+    """Hard negatives a query that take part in a step."""
+    max_query_tokens: PositiveInt = 64
+    """Longer queries are cut in training."""
+    max_passage_tokens: PositiveInt = 256
+    """Longer passages are cut in training; the share of those is printed."""
+    pooling: Literal["auto", "mean", "cls", "lasttoken"] = "auto"
+    """`auto`: as the base model says; for a bare encoder mean, for a bare decoder the last token."""
+    query_prefix: str | None = None
+    """Written before each query; null: as the base model says (e5: `query: `)."""
+    passage_prefix: str | None = None
+    """Written before each passage; null: as the base model says (e5: `passage: `)."""
+
+
+class RerankerSettings(TrainSettings):
+    """`nearer train reranker`: binary classification of query-passage pairs."""
+
+    base_model: Address = execution(
+        "bert-base-multilingual-cased", description="Artifact address, directory, s3://… or hub id."
+    )
+    output_dir: Address = execution("models/fine_tuned_reranker", description="Address of the model that is made.")
+    batch_size: PositiveInt = 8
+    """Query-passage pairs an optimizer step."""
+    hard_negatives: Annotated[int, Field(ge=0, le=10)] = 1
+    """Mined hard negatives a positive pair."""
+    random_negatives: Annotated[int, Field(ge=0, le=10)] = 2
+    """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau."""
+    max_pair_tokens: Annotated[int, Field(ge=16)] = 256
+    """Longest pair, query and passage together; the passage is cut."""
+
+
+class TrainSections(Section):
+    """The two models that can be trained."""
+
+    embedding: EmbeddingSettings | None = None
+    reranker: RerankerSettings | None = None
