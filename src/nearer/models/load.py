@@ -89,8 +89,8 @@ def load_embedder(
         if pooling_of(model) == "lasttoken" and asked:
             append_end_token(model.tokenizer, model.transformers_model.config)
         contract = known or derive_embedder_contract(source, model)
-        ends = {"end_token": end_token(model.tokenizer), "tokenizer_sha256": tokenizer_sha256(model.tokenizer)}
-        contract = replace(contract, **ends)
+        ours = model.tokenizer
+        contract = replace(contract, end_token=end_token(ours), tokenizer_sha256=tokenizer_sha256(ours))
     given: dict[str, Any] = {
         "query_prefix": query_prefix,
         "passage_prefix": passage_prefix,
