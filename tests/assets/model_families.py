@@ -24,6 +24,21 @@ SIZE = {
     "initializer_range": 0.1,
 }
 _GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
+_FAR = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+_GEMMA3 = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+}
+"""Rotary positions as the families really have them: not the defaults of their classes."""
+_HALF = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000, "partial_rotary_factor": 0.5}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +108,21 @@ _BERT_LIKE = {"causal": False, "vocabulary": "bert", "special": _BERT}
 _XLM = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>", "bos": "<s>", "eos": "</s>"}
 
 DECODERS = (
-    _gpt("polyglot-ko", "GPTNeoXModel", tokenizer={"tokenizer_class": "PreTrainedTokenizerFast"}),
+    _gpt("polyglot-ko", "GPTNeoXModel", config=_HALF, tokenizer={"tokenizer_class": "PreTrainedTokenizerFast"}),
     _gpt("pythia", "GPTNeoXModel", tokenizer={"tokenizer_class": "GPTNeoXTokenizer"}),
     _gpt("kogpt2", "GPT2Model", config=_GPT2),
     _gpt("bloom", "BloomModel", config={"n_layer": 2, "n_head": 4}, tokenizer={"padding_side": "left"}),
-    Family(name="llama", model="LlamaModel", config=_GROUPED, special=_LLAMA, template=("<s>", "")),
-    Family(name="mistral", model="MistralModel", config={**_GROUPED, "sliding_window": 8}, special=_LLAMA,
+    Family(name="llama", model="LlamaModel", config={**_GROUPED, "rope_parameters": _LLAMA3}, special=_LLAMA, template=("<s>", "")),
+    Family(name="mistral", model="MistralModel", config={**_GROUPED, **_FAR, "sliding_window": 8}, special=_LLAMA,
            template=("<s>", "</s>"), tokenizer={"padding_side": "left"}),
-    Family(name="qwen2", model="Qwen2Model", config=_GROUPED, special=_QWEN),
-    Family(name="qwen3", model="Qwen3Model", config=_GROUPED, special=_QWEN, template=("", "<|endoftext|>"),
+    Family(name="qwen2", model="Qwen2Model", config={**_GROUPED, **_FAR}, special=_QWEN),
+    Family(name="qwen3", model="Qwen3Model", config={**_GROUPED, **_FAR}, special=_QWEN, template=("", "<|endoftext|>"),
            tokenizer={"padding_side": "left"}),
     Family(name="gemma2", model="Gemma2Model", config=_GROUPED, special=_GEMMA, template=("<bos>", "")),
-    Family(name="gemma3", model="Gemma3TextModel", config=_GROUPED, special=_GEMMA, template=("<bos>", "")),
-    Family(name="exaone4", model="Exaone4Model", config={**_GROUPED, "layer_types": ["full_attention"] * 2},
+    Family(name="gemma3", model="Gemma3TextModel",
+           config={**_GROUPED, "rope_parameters": _GEMMA3, "sliding_window": 8,
+                   "layer_types": ["sliding_attention", "full_attention"]}, special=_GEMMA, template=("<bos>", "")),
+    Family(name="exaone4", model="Exaone4Model", config={**_GROUPED, **_FAR, "layer_types": ["full_attention"] * 2},
            special={"eos": "[|endofturn|]", "bos": "[BOS]", "pad": "[PAD]", "unk": "[UNK]"}),
     Family(name="hyperclovax", model="HyperCLOVAXModel", config=_GROUPED,
            special={"eos": "<|endofturn|>", "bos": "<|endoftext|>", "pad": "<|endoftext|>"}),

@@ -288,3 +288,22 @@ def test_an_end_token_is_appended_where_a_directory_asks(
     model.save(str(tmp_path / "st"), create_model_card=False)
     settings_of(tmp_path / "st", "tokenizer_config.json", add_eos_token=asked)
     assert load_embedder(source_of(tmp_path / "st")).contract.end_token == last
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("polyglot-ko", {"rotary_pct": 0.5, "rotary_emb_base": 10_000}),
+        ("qwen3", {"rope_theta": 1e6}),
+        ("llama", {"rope_theta": 5e5}),
+        ("gemma3", {"rope_theta": 1e6, "rope_local_base_freq": 1e4}),
+    ],
+)
+def test_positions_are_written_for_older_readers(made: dict, tmp_path: Path, name: str, old: dict) -> None:
+    """Version 4 of transformers finds the rotary positions by its own names; without these it takes its defaults."""
+    save_embedder(made[name][1], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert {key: config[key] for key in old} == old
+    scaling = {"llama": ("llama3", 8.0), "gemma3": ("linear", 8.0)}.get(name)
+    found = config.get("rope_scaling")
+    assert scaling == (found and (found["rope_type"], found["factor"]))
