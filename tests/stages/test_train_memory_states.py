@@ -11,7 +11,8 @@ import pytest
 
 from nearer.models.source import known_config
 from nearer.store import open_store
-from nearer.train.memory import activations, model_states
+from nearer.train.activations import activations
+from nearer.train.memory import model_states
 from nearer.train.shape import Shape, adapt, freeze, model_shape
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -12,7 +12,8 @@ from saved_tensors import saved_bytes
 
 from nearer.models.source import known_config
 from nearer.store import open_store
-from nearer.train.memory import METHODS, Need, activations, choose, model_states
+from nearer.train.activations import activations
+from nearer.train.memory import METHODS, Need, choose, model_states
 from nearer.train.shape import Shape, adapt, freeze, model_shape
 
 SIZES = {

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from nearer import process
+from nearer.train.activations import Activations, activations
 from nearer.train.memory import (
     METHODS,
-    Activations,
     Need,
-    Precision,
-    activations,
     choose,
     model_states,
     need_of,
     on_cpu,
 )
-from nearer.train.shape import Shape, adapt, freeze, model_shape
+from nearer.train.shape import Precision, Shape, adapt, freeze, model_shape
 
 _GIB: Final = 1 << 30
 _CARDS: Final = (16, 24, 48, 80)

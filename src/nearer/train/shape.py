@@ -5,12 +5,13 @@ Plain arithmetic, so that a dry run can say what fits without loading, or even i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final, Literal
 
 Style = Literal["neox", "bert", "llama"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 _STYLES: Final[Mapping[str, Style]] = {
     "gpt_neox": "neox",
@@ -171,6 +172,11 @@ def adapt(shape: Shape, *, rank: int, targets: Sequence[str] | None) -> Shape:
                 waiting.append(replace(weight, name=f"{name}.{part}.default.weight", shape=size, trains=True))
         found.append(replace(weight, trains=head))
     return replace(shape, weights=(*found, *waiting))
+
+
+def count_of(weights: Iterable[Weight]) -> int:
+    """How many numbers some weights have."""
+    return sum(weight.count for weight in weights)
 
 
 def _head(config: Mapping[str, Any]) -> int:
