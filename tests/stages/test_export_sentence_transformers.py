@@ -1,15 +1,11 @@
 """The export in the hands of sentence-transformers' own ONNX backend and optimum, which need transformers before 4.58.
 
-They cannot live beside transformers 5, so they get an environment of their own: one that NEARER_TEST_OPTIMUM_PYTHON
-names (its interpreter), else one that is made here with pip, which takes some two minutes and 1.5 GB.
+They cannot live beside transformers 5, so they get an environment of their own, see conftest.py.
 """
 
 import json
-import os
 import subprocess
 import sys
-import venv
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +20,6 @@ from nearer.store import open_store
 from nearer.testing import tiny_cross_encoder
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
-GIVEN = os.environ.get("NEARER_TEST_OPTIMUM_PYTHON")
 PAIRS = [
     ["가습기 물때세척", "가습기의 물때세척은 춘천 서비스센터에서 3일 안에 처리한다."],
     ["제습기", "총무팀"],
@@ -49,20 +44,6 @@ for name, directory in request["onnx"].items():
 found["pytorch"] = CrossEncoder(request["pytorch"], device="cpu").predict(request["pairs"]).tolist()
 json.dump(found, sys.stdout)
 """
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An interpreter with sentence-transformers, optimum-onnx and an older transformers."""
-    if GIVEN:
-        return GIVEN
-    directory = tmp_path_factory.mktemp("optimum")
-    venv.create(directory, with_pip=True)
-    interpreter = str(directory / "bin/python")
-    torch = metadata.version("torch").partition("+")[0]
-    packages = [f"torch=={torch}", "transformers<4.58", "sentence-transformers>=5", "optimum-onnx[onnxruntime]"]
-    subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *packages], check=True)
-    return interpreter
 
 
 def test_their_scores_are_ours(python: str, workdir: Path) -> None:

@@ -14,6 +14,8 @@ from nearer.models.save import save_embedder
 from nearer.models.source import ModelSource
 from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
 
+INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+
 
 def source_of(path: Path, *, name: str = "base") -> ModelSource:
     return ModelSource(name=name, path=path, fingerprint="f", origin="directory", revision="f")
@@ -52,13 +54,17 @@ def test_prompts_become_prefixes(tmp_path: Path) -> None:
     [
         ("intfloat/multilingual-e5-small", ("query: ", "passage: ")),
         ("models/e5", ("query: ", "passage: ")),
-        ("intfloat/multilingual-e5-large-instruct", ("", "")),
+        ("intfloat/multilingual-e5-large-instruct", (INSTRUCTION, "")),
+        ("intfloat/e5-mistral-7b-instruct", (INSTRUCTION, "")),
+        ("BAAI/bge-large-en-v1.5", ("Represent this sentence for searching relevant passages: ", "")),
+        ("BAAI/bge-small-zh", ("为这个句子生成表示以用于检索相关文章：", "")),
+        ("BAAI/bge-m3", ("", "")),
         ("some/model-e5x", ("", "")),
         ("bert-base-multilingual-cased", ("", "")),
     ],
 )
-def test_e5_is_known_by_its_name(bert: Path, name: str, prefixes: tuple[str, str]) -> None:
-    """The e5 family's configs name no prompts; its names do."""
+def test_e5_and_bge_are_known_by_their_names(bert: Path, name: str, prefixes: tuple[str, str]) -> None:
+    """The configs of these families name no prompts; their names do."""
     contract = load_embedder(source_of(bert, name=name)).contract
     assert (contract.query_prefix, contract.passage_prefix) == prefixes
 

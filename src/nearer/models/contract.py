@@ -27,6 +27,8 @@ class Contract:
     tokenizer_sha256: str
     special_tokens: dict[str, int] = field(default_factory=dict)
     padding_side: Literal["right", "left"] = "right"
+    end_token: str | None = None
+    """The special token that ends every text, put there by the tokenizer; last-token pooling reads its vector."""
     pooling: Literal["mean", "cls", "lasttoken"] | None = None
     normalize: bool | None = None
     similarity: Literal["cosine", "dot"] | None = None

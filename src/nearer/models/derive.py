@@ -15,9 +15,22 @@ from nearer.store.manifest import file_sha256
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
-# intfloat/e5-* and multilingual-e5-*, whose configs name no prompts; e5-*-instruct is prompted in another way.
-_E5 = re.compile(r"(^|[/_-])e5([-_./]|$)(?!.*instruct)", re.IGNORECASE)
-_E5_PREFIXES = ("query: ", "passage: ")
+# Families whose configs name no prompts, known by their names; (query, passage) as their model cards say.
+_FAMILIES = (
+    # intfloat/e5-*-instruct: queries alone, with the task of their card's example, which is retrieval.
+    (
+        re.compile(r"(^|[/_-])e5([-_./].*)?instruct", re.IGNORECASE),
+        ("Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ", ""),
+    ),
+    # intfloat/e5-* and multilingual-e5-*
+    (re.compile(r"(^|[/_-])e5([-_./]|$)", re.IGNORECASE), ("query: ", "passage: ")),
+    # BAAI/bge-*-en and -zh, with and without v1.5; bge-m3 and its Korean descendants have none.
+    (
+        re.compile(r"(^|[/_-])bge-(small|base|large)-en", re.IGNORECASE),
+        ("Represent this sentence for searching relevant passages: ", ""),
+    ),
+    (re.compile(r"(^|[/_-])bge-(small|base|large)-zh", re.IGNORECASE), ("为这个句子生成表示以用于检索相关文章：", "")),
+)
 _ENDLESS = 1 << 20  # transformers' "no maximum" is 1e30
 
 
@@ -101,6 +114,7 @@ def _prefixes(source: ModelSource, model: SentenceTransformer) -> tuple[str, str
     passage = prompts.get("document") or prompts.get("passage") or ""
     if not query and not passage:
         names = (source.name, str(source.config().get("_name_or_path") or ""))
-        if any(_E5.search(name) for name in names):
-            return _E5_PREFIXES
+        for pattern, prefixes in _FAMILIES:
+            if any(pattern.search(name) for name in names):
+                return prefixes
     return query, passage

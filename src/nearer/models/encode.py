@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearer import process
+from nearer.errors import InputError
 from nearer.models.contract import Contract
 from nearer.progress import Progress, Silent
 
@@ -102,7 +103,18 @@ class Embedder:
 def tokenize(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_tokens: int | None
 ) -> Mapping[str, list[list[int]]]:
-    """Token ids (and token types, where the model has them) of texts or text pairs, cut and not yet padded."""
+    """Token ids (and token types, where the model has them) of texts or text pairs, cut and not yet padded.
+
+    Raises:
+        InputError: the maximum leaves no place for text; the library would then cut nothing at all.
+    """
+    special = tokenizer.num_special_tokens_to_add(pairs is not None)
+    if max_tokens is not None and max_tokens <= special:
+        raise InputError(
+            f"at most {max_tokens} tokens, of which {special} are special",
+            rule="a maximum that leaves a place for text",
+            way_out=f"{special + 1} or more, of passages some 256",
+        )
     encoded: Mapping[str, list[list[int]]] = tokenizer(
         list(texts), None if pairs is None else list(pairs), truncation=True, max_length=max_tokens, padding=False
     )

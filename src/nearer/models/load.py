@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nearer import process
 from nearer.errors import ArtifactCorrupt, DoesNotFit, InputError, NearerError
-from nearer.models.causal import append_end_token, is_causal, make_padding_explicit
+from nearer.models.causal import append_end_token, end_token, is_causal, wants_end_token
 from nearer.models.contract import Contract
 from nearer.models.derive import (
     derive_embedder_contract,
@@ -24,6 +24,14 @@ from nearer.models.derive import (
 from nearer.models.encode import Embedder
 from nearer.models.score import Reranker
 from nearer.models.source import ModelSource
+from nearer.models.tokenizer import (
+    drop_single_token_type,
+    follow_tokenizer_json,
+    make_padding_explicit,
+    require_rows,
+    require_tokenizer,
+)
+from nearer.models.weights import require_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -70,19 +78,19 @@ def load_embedder(
             model = _wrap_checkpoint(source, device=device, trust_remote_code=trust_remote_code, pooling=pooling)
         else:
             model = _load_sentence_transformer(source, device=device, trust_remote_code=trust_remote_code)
-        _require_tokenizer(model.tokenizer, source.path)
-        _follow_tokenizer_json(model.tokenizer, source.path)
-        _limit_length(model)
-        make_padding_explicit(model.tokenizer, model[0].config)
+        _prepare_tokenizer(model, source)
+        if known is not None:
+            _require_own_bytes(source, known, tokenizer=model.tokenizer)
+        else:  # a model of ours says which side; on the right no text sees its padding, whatever the model
+            model.tokenizer.padding_side = "right"
         if pooling != "auto":
             _set_pooling(model, pooling)
-        if bare:
-            model.tokenizer.padding_side = "right"
-        if pooling_of(model) == "lasttoken" and (bare or pooling == "lasttoken"):
-            append_end_token(model.tokenizer)
+        asked = bare or pooling == "lasttoken" or (known is None and wants_end_token(source.path))
+        if pooling_of(model) == "lasttoken" and asked:
+            append_end_token(model.tokenizer, model.transformers_model.config)
         contract = known or derive_embedder_contract(source, model)
-    if known is not None:
-        _require_own_bytes(source, known, tokenizer=model.tokenizer)
+        ours = model.tokenizer
+        contract = replace(contract, end_token=end_token(ours), tokenizer_sha256=tokenizer_sha256(ours))
     given: dict[str, Any] = {
         "query_prefix": query_prefix,
         "passage_prefix": passage_prefix,
@@ -130,11 +138,8 @@ def load_reranker(
         )
     known = Contract.load(source.path) if ready else None
     with _readable(source):
-        model = _load_cross_encoder(source, device=device, trust_remote_code=trust_remote_code)
-        _require_tokenizer(model.tokenizer, source.path)
-        _follow_tokenizer_json(model.tokenizer, source.path)
-        _limit_length(model)
-        make_padding_explicit(model.tokenizer, model.config)
+        model = _load_cross_encoder(source, device=device, trust_remote_code=trust_remote_code, new_head=not ready)
+        _prepare_tokenizer(model, source)
         model.activation_fn = nn.Identity()
         contract = known or derive_reranker_contract(source, model)
     if known is not None:
@@ -161,6 +166,9 @@ def is_cross_encoder(source: ModelSource) -> bool:
 def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
     """Refuse a model that only runs with Python code of its own, unless that is trusted.
 
+    A tokenizer with code of its own (KoBERT's) counts: transformers would put one of its own in its place, which gives
+    other tokens.
+
     Raises:
         InputError: says so.
     """
@@ -169,21 +177,34 @@ def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     config = source.config()
-    own_architecture = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
-    own_modules = []
-    modules = source.path / "modules.json"
-    if modules.is_file():
-        with _readable(source):
+    own = []
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
+        own.append(f"model type {config.get('model_type')!r}")
+    with _readable(source):
+        own += _own_tokenizer(source.path)
+        modules = source.path / "modules.json"
+        if modules.is_file():
             listed = json.loads(modules.read_text(encoding="utf-8"))
-            own_modules = [entry["type"] for entry in listed if not entry["type"].startswith("sentence_transformers.")]
-    if own_architecture or own_modules:
-        what = ", ".join(own_modules) or f"model type {config.get('model_type')!r}"
+            own += [entry["type"] for entry in listed if not entry["type"].startswith("sentence_transformers.")]
+    if own:
         raise InputError(
-            f"model {source.name!r} needs Python code of its own ({what})",
+            f"model {source.name!r} needs Python code of its own ({', '.join(own)})",
             where=str(source.path),
             rule="no foreign code runs unless `trust_remote_code` is true",
             way_out="read that code, then set `trust_remote_code: true` in this section, or choose another model",
         )
+
+
+def _own_tokenizer(directory: Path) -> list[str]:
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    name = config.get("tokenizer_class")
+    known = name is not None and any(map(tokenizer_class_from_name, (name, name.removesuffix("Fast"))))
+    if known or (directory / "tokenizer.json").is_file() or not (name or "auto_map" in config):
+        return []
+    return [f"tokenizer {name or config['auto_map']}"]
 
 
 @contextmanager
@@ -228,6 +249,9 @@ def _load_sentence_transformer(source: ModelSource, *, device: Device, trust_rem
     from sentence_transformers import SentenceTransformer
 
     _quiet()
+    if not trust_remote_code:
+        first = json.loads((source.path / "modules.json").read_text(encoding="utf-8"))[0]
+        require_weights(source.path / first.get("path", ""), task="feature-extraction")
     return SentenceTransformer(
         str(source.path),
         device=_device(device),
@@ -243,6 +267,9 @@ def _wrap_checkpoint(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
+    _quiet()
+    if not trust_remote_code:
+        require_weights(source.path, task="feature-extraction")
     transformer = _transformer(source, task="feature-extraction", trust_remote_code=trust_remote_code)
     mode = pooling if pooling != "auto" else "lasttoken" if is_causal(transformer.config) else "mean"
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), mode), Normalize()]
@@ -251,9 +278,14 @@ def _wrap_checkpoint(
     return model
 
 
-def _load_cross_encoder(source: ModelSource, *, device: Device, trust_remote_code: bool) -> CrossEncoder:
+def _load_cross_encoder(
+    source: ModelSource, *, device: Device, trust_remote_code: bool, new_head: bool
+) -> CrossEncoder:
     from sentence_transformers import CrossEncoder
 
+    _quiet()
+    if not trust_remote_code:
+        require_weights(source.path, task="sequence-classification", new_head=new_head)
     transformer = _transformer(source, task="sequence-classification", trust_remote_code=trust_remote_code)
     return CrossEncoder(modules=[transformer], device=_device(device), local_files_only=True)
 
@@ -262,7 +294,6 @@ def _transformer(source: ModelSource, *, task: str, trust_remote_code: bool) -> 
     import torch
     from sentence_transformers.base.modules import Transformer
 
-    _quiet()
     place = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     return Transformer(
         str(source.path),
@@ -273,29 +304,15 @@ def _transformer(source: ModelSource, *, task: str, trust_remote_code: bool) -> 
     )
 
 
-def _require_tokenizer(tokenizer: Any, directory: Path) -> None:
-    """Refuse a model without one: transformers 5 makes an empty tokenizer of nothing, and every text is unknown."""
-    names = {*getattr(tokenizer, "vocab_files_names", {}).values(), "tokenizer.json"}
-    if not any(found.is_file() for name in names for found in directory.rglob(name)):
-        raise InputError(
-            "the model has no tokenizer",
-            where=str(directory),
-            rule=f"one of {', '.join(sorted(names))}",
-            way_out="save the base model's tokenizer into the same directory",
-        )
-
-
-def _follow_tokenizer_json(tokenizer: Any, directory: Path) -> None:
-    """Do what tokenizer.json says: transformers 5 rebuilds some classes from their vocabulary and drops the rest."""
-    from tokenizers import Tokenizer
-
-    path = directory / "tokenizer.json"
-    if not tokenizer.is_fast or not path.is_file():
-        return
-    written = Tokenizer.from_file(str(path))
-    for part in ("normalizer", "pre_tokenizer", "post_processor"):
-        if str(getattr(tokenizer.backend_tokenizer, part)) != str(getattr(written, part)):
-            setattr(tokenizer.backend_tokenizer, part, getattr(written, part))
+def _prepare_tokenizer(model: Any, source: ModelSource) -> None:
+    """What embedders and rerankers have in common once their model is there."""
+    tokenizer, transformer = model.tokenizer, model.transformers_model
+    require_tokenizer(tokenizer, source.path)
+    follow_tokenizer_json(tokenizer, source.path)
+    _limit_length(model)
+    make_padding_explicit(tokenizer, transformer.config)
+    require_rows(tokenizer, rows=transformer.get_input_embeddings().weight.shape[0])
+    drop_single_token_type(tokenizer, transformer.config)
 
 
 def _limit_length(model: Any) -> None:

@@ -147,13 +147,30 @@ def _write_old_config(path: Path) -> None:
     config = _read(path)
     if "dtype" in config:
         config["torch_dtype"] = config["dtype"]
-    rope = config.get("rope_parameters")
-    if config.get("model_type") == "gpt_neox" and rope:
-        # Without these, version 4 rotates a quarter of each head whatever the model was trained with.
-        config["rotary_pct"] = rope["partial_rotary_factor"]
-        config["rotary_emb_base"] = rope["rope_theta"]
+    config |= _old_rope(config)
     config.pop("_name_or_path", None)
     _write(path, config)
+
+
+def _old_rope(config: dict[str, Any]) -> dict[str, Any]:
+    """Rotary positions under the names of version 4, which otherwise takes its class's defaults: wrong, and silent."""
+    rope = config.get("rope_parameters")
+    if not rope:
+        return {}
+    kind = config.get("model_type")
+    if kind == "gpt_neox":
+        return {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": rope["rope_theta"]}
+    whole, local = rope.get("full_attention", rope), rope.get("sliding_attention", {})
+    if kind == "modernbert":
+        return {"global_rope_theta": whole["rope_theta"], "local_rope_theta": local.get("rope_theta")}
+    found = {"rope_theta": whole["rope_theta"]} if "rope_theta" in whole else {}
+    if "rope_theta" in local:
+        found["rope_local_base_freq"] = local["rope_theta"]
+    if "partial_rotary_factor" in whole:
+        found["partial_rotary_factor"] = whole["partial_rotary_factor"]
+    if whole.get("rope_type", "default") != "default":
+        found["rope_scaling"] = {name: value for name, value in whole.items() if name != "rope_theta"}
+    return found
 
 
 def _read(path: Path) -> Any:

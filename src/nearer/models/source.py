@@ -6,10 +6,11 @@ Imports nothing heavy, so that `--dry-run` can say what a model name means.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nearer.address import is_literal, is_s3
 from nearer.errors import InputError, OutOfReach
@@ -106,6 +107,66 @@ def model_state(name: str, *, store: Store) -> Literal["there", "hub id, resolve
     if store.manifest(address) is not None or _is_plain_model(address, store=store):
         return "there"
     return "hub id, resolved when it runs" if _looks_like_hub_id(name) else "missing"
+
+
+def known_config(name: str, *, store: Store) -> dict[str, Any] | None:
+    """The config.json of what `find_model` would find, without moving a model and without touching the network.
+
+    Of a hub id: what the local cache holds, else what is known here of the settings' default models.
+
+    Returns:
+        None where it cannot be known yet, or is no JSON.
+    """
+    address = store.resolve(name)
+    if is_s3(address):
+        text = store.read_text(f"{address}/config.json")
+    else:
+        path = Path(address) / "config.json"
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+    if text is None and _looks_like_hub_id(name):
+        text = _cached_config(name)
+        if text is None:
+            return _DEFAULT_MODELS.get(name)
+    try:
+        found = json.loads(text) if text is not None else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _cached_config(name: str) -> str | None:
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / f"models--{name.replace('/', '--')}"
+    reference = cache / "refs" / "main"
+    if not reference.is_file():
+        return None
+    path = cache / "snapshots" / reference.read_text(encoding="utf-8").strip() / "config.json"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+_DEFAULT_MODELS: Final[dict[str, dict[str, Any]]] = {
+    "EleutherAI/polyglot-ko-1.3b": {
+        "model_type": "gpt_neox",
+        "vocab_size": 30080,
+        "hidden_size": 2048,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 8192,
+        "max_position_embeddings": 2048,
+        "use_parallel_residual": True,
+    },
+    "bert-base-multilingual-cased": {
+        "model_type": "bert",
+        "vocab_size": 119547,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+    },
+}
+"""Of the configs of the settings' default models what their size depends on: a dry run shall say what they need."""
 
 
 def model_fingerprint(name: str, *, store: Store) -> str | None:

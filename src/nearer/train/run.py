@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nearer.models.source import ModelSource, find_model, model_state
+from nearer.models.source import ModelSource, find_model, known_config, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
 from nearer.settings.train import EmbeddingSettings, RerankerSettings
@@ -80,7 +80,36 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
             f"{section.epochs:g} epochs in batches of {section.batch_size}",
             f"{section.val_split:g} of the training queries validate",
             f"one process; a checkpoint every {section.checkpoint_steps} steps",
+            *_memory(section, known_config(section.base_model, store=store)),
         ),
+    )
+
+
+def _memory(section: Any, config: dict[str, Any] | None) -> tuple[str, ...]:
+    from nearer.train.fit import memory_notes
+
+    reranker = isinstance(section, RerankerSettings)
+    if reranker:
+        passes = [(section.batch_size, section.max_pair_tokens)]
+    else:
+        texts = section.batch_size * (1 + section.negatives_per_query)
+        passes = [(section.batch_size, section.max_query_tokens), (texts, section.max_passage_tokens)]
+    return memory_notes(
+        config=config,
+        reranker=reranker,
+        passes=passes,
+        chunk=None,
+        nodes=1,
+        processes=1,
+        deepspeed="none",
+        precision=section.precision,
+        device=section.device,
+        checkpointing=False,
+        dropout=section.dropout,
+        freeze_embeddings=section.freeze.embeddings,
+        freeze_layers=section.freeze.layers,
+        lora_rank=None,
+        lora_targets=None,
     )
 
 
