@@ -17,6 +17,7 @@ from nearer.cli.generate import generate
 from nearer.cli.pipeline import pipeline
 from nearer.cli.reindex import reindex
 from nearer.cli.schema import schema
+from nearer.cli.submit import submit
 from nearer.cli.train import train
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command("eval")(evaluate)
 app.command("export-onnx")(export_onnx)
 app.command("reindex")(reindex)
 app.command("pipeline")(pipeline)
+app.command("submit")(submit)
 app.add_typer(artifacts)
 app.command("schema")(schema)
 
