@@ -29,7 +29,17 @@ def imported(directory: Path, *arguments: str) -> tuple[set[str], str]:
         ("--help",),
         *(
             (command, "--help")
-            for command in ("generate", "train", "eval", "export-onnx", "reindex", "pipeline", "schema")
+            for command in (
+                "generate",
+                "train",
+                "eval",
+                "export-onnx",
+                "reindex",
+                "pipeline",
+                "submit",
+                "doctor",
+                "schema",
+            )
         ),
         *((command, "--dry-run") for command in ("generate", "train", "eval", "export-onnx", "reindex", "pipeline")),
         ("schema",),

@@ -20,22 +20,11 @@ class OnInterrupt(StrEnum):
 
 def submit(
     job: Annotated[Path, typer.Argument(help="A job file, as in jobs/. The same file again attaches to its run.")],
-    values: Annotated[
-        list[Path] | None, typer.Option("-f", "--values", help="A values file over it. May be repeated.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="A field of the settings (train.reranker.epochs=5) or a value of the chart (pod.gpus=2). "
-            "May be repeated.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the release. Default: the job file's.")] = None,
-    namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Default: that of the context.")] = None,
-    context: Annotated[
-        str | None, typer.Option("--context", help="Of the kubeconfig. Default: its current one.")
-    ] = None,
+    values: options.Values = None,
+    assignments: options.SetAny = None,
+    name: options.Name = None,
+    namespace: options.Namespace = None,
+    context: options.KubeContext = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Show why it waits and what it says, and end with its exit code.")
     ] = False,

@@ -143,4 +143,5 @@ def _said(stderr: str) -> str:
     """Helm's words without its own frame."""
     lines = [line for line in stderr.strip().splitlines() if not line.startswith(("WARNING: ", "level="))]
     text = "\n".join(lines).removeprefix("Error: ")
-    return re.sub(r"^execution error at \(.*?\): ", "", text)
+    text = re.sub(r"^execution error at \(.*?\): ", "", text)
+    return re.sub(r"^values don't meet the specifications.*\nnearer:\n", "\n", text)
