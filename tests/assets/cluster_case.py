@@ -20,16 +20,16 @@ JOB = ROOT / "jobs" / "train-reranker.yaml"
 MESSAGE = {"stage": "train reranker", "code": 0, "reason": "done", "artifact": "models/reranker",
            "metrics": {"nDCG@10": 0.71}}  # fmt: skip
 QUICK = Patience(
-    connect_seconds=5,
-    answer_seconds=5,
+    connect_seconds=30,
+    answer_seconds=30,
     attempts=4,
     pause_seconds=0.01,
     longest_pause_seconds=0.05,
     watch_seconds=20,
-    silence_seconds=5,
+    silence_seconds=30,
     explain_seconds=0.02,
-    lost_seconds=10,
-    drain_seconds=10,
+    lost_seconds=60,
+    drain_seconds=60,
 )
 
 

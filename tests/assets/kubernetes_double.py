@@ -156,7 +156,7 @@ class Server:
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Until something is so; a test that waits for what never happens fails with its name."""
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=20), f"never came: {what}"
+            assert self.changed.wait_for(condition, timeout=60), f"never came: {what}"
 
     def notify(self) -> None:
         with self.changed:
@@ -207,6 +207,17 @@ class Server:
             self.applied[key, manager] = set(owners)
             return self.put(plural, new)
 
+    def change(self, plural: str, name: str, body: Object) -> Object:
+        """A merge patch (RFC 7386) of what may change in a Job's spec."""
+        with self.changed:
+            item = copy.deepcopy(self.objects[plural, name])
+            fixed = {"template", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex"}
+            if plural != "jobs" or set(body) != {"spec"} or set(body["spec"]) & fixed:
+                raise Answer(422, "Invalid", "field is immutable")
+            merged = {**item["spec"], **body["spec"]}
+            item["spec"] = {key: value for key, value in merged.items() if value is not None}
+            return self.put(plural, item)
+
     def delete(self, plural: str, name: str, body: Object) -> Object:
         with self.changed:
             item = self.objects.get((plural, name))
@@ -228,9 +239,17 @@ class Server:
     def _end_job(self, job: Object) -> None:
         if self.on_delete_job:
             self.on_delete_job(job)
-        for pod in self.all("pods"):
-            if any(owner["uid"] == job["metadata"]["uid"] for owner in pod["metadata"]["ownerReferences"]):
-                self.remove("pods", pod["metadata"]["name"])
+        with self.changed:
+            for (plural, name), item in list(self.objects.items()):
+                owners = item["metadata"].get("ownerReferences", [])
+                mine = [
+                    each for each in owners if each["uid"] == job["metadata"]["uid"] and each.get("blockOwnerDeletion")
+                ]
+                others = [each for each in owners if each not in mine]
+                if mine and not others:
+                    self.remove(plural, name)
+                elif mine:
+                    self.put(plural, {**item, "metadata": {**item["metadata"], "ownerReferences": others}})
         self.remove("jobs", job["metadata"]["name"])
 
     def _validate(self, plural: str, item: Object) -> None:
@@ -269,6 +288,7 @@ def _default_job(job: Object) -> None:
     job["spec"]["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
     job["spec"]["template"]["metadata"]["labels"] |= labels
     job["spec"].setdefault("suspend", False)
+    job["spec"].setdefault("backoffLimit", 2**31 - 1 if "backoffLimitPerIndex" in job["spec"] else 6)
     if "kueue.x-k8s.io/queue-name" in job["metadata"]["labels"]:
         job["spec"]["suspend"] = True  # Kueue's webhook
     job["status"] = {}
@@ -393,8 +413,10 @@ class Handler(BaseHTTPRequestHandler):
             found_bad = list(kubernetes_rules.restricted(body["spec"]["template"]["spec"]))
             warnings += [f'would violate PodSecurity "restricted:latest": {each}' for each in found_bad]
         if method == "PATCH":
-            assert self.headers["Content-Type"] == "application/apply-patch+yaml"
             self._allow("patch", group, plural, path)
+            if self.headers["Content-Type"] == "application/merge-patch+json":
+                return self.api.change(plural, name, body)
+            assert self.headers["Content-Type"] == "application/apply-patch+yaml"
             if self.api.get(plural, name) is None:
                 self._allow("create", group, plural, path)
             assert name == body["metadata"]["name"]

@@ -136,7 +136,12 @@ def test_the_manifest_grants_what_is_needed_and_little_more() -> None:
         for right in NEEDED
     }
     assert needed <= granted
-    assert {resource for _, _, resource in granted - needed} == {"persistentvolumeclaims", "workloads", "localqueues"}
+    assert {resource for _, _, resource in granted - needed} == {
+        "jobs/finalizers",
+        "persistentvolumeclaims",
+        "workloads",
+        "localqueues",
+    }
     objects = list(yaml.safe_load_all((ROOT / "docs/submitter-rbac.yaml").read_text(encoding="utf-8")))
     assert [each["kind"] for each in objects] == ["ServiceAccount", "Role", "RoleBinding"]
     assert len({each["metadata"]["namespace"] for each in objects}) == 1

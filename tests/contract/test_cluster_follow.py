@@ -340,7 +340,6 @@ def test_a_pod_that_nobody_ever_saw(case: Case) -> None:
         life.end(pod, 0, message=MESSAGE)
         life.job(failed=1)
         life.complete()
-        life.job(failed=1)
 
     case.lives(life)
     code, _, err = case.follow()
@@ -454,7 +453,7 @@ def test_an_api_server_that_goes_away_for_a_while(case: Case) -> None:
         life.start(pod)
         life.write(pod, "one")
         life.read(pod, 1)
-        case.api.fail_next += [("list", "pods", None)] * 5 + [("list", "jobs", None)] * 5
+        case.api.fail_next += [("list", "pods", None)] * 5
         case.api.forget()
         case.api.wait(lambda: not case.api.fail_next, "the list asked for again")
         life.write(pod, "two")

@@ -52,7 +52,8 @@ def test_all_objects_belong_to_the_job(case: Case) -> None:
     assert job["metadata"]["name"].startswith(RUN)
     assert "is submitted" in err
     assert "--follow" in out
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"],
+             "blockOwnerDeletion": True}  # fmt: skip
     for plural in ("configmaps", "networkpolicies", "serviceaccounts"):
         item = one(case.api, plural)
         assert item["metadata"]["ownerReferences"] == [owner], plural
@@ -92,6 +93,21 @@ def test_a_second_submit_while_it_runs_attaches(case: Case) -> None:
     assert case.lines(out) == ["[aaaaa] one", "[aaaaa] two", "[aaaaa] three"]
     assert "is there already, and active" in err
     assert one(case.api, "jobs")["metadata"]["uid"] == before
+
+
+def test_what_may_change_in_a_run_changes(case: Case) -> None:
+    """Deadline and retries of the active Job follow the file; it stays the same run."""
+    submitted(case, "activeDeadlineSeconds=3600", "ttlSecondsAfterFinished=60")
+    before = one(case.api, "jobs")
+    _, _, err = submitted(case, "activeDeadlineSeconds=7200", "networkPolicy.egressPorts=[443, 9000]")
+    job = one(case.api, "jobs")
+    assert job["metadata"]["uid"] == before["metadata"]["uid"]
+    assert job["spec"]["activeDeadlineSeconds"] == 7200
+    assert "ttlSecondsAfterFinished" not in job["spec"]
+    assert "activeDeadlineSeconds is 7200 now" in err
+    assert {"port": 9000, "protocol": "TCP"} in one(case.api, "networkpolicies")["spec"]["egress"][0]["ports"]
+    _, _, err = submitted(case, "activeDeadlineSeconds=7200", "networkPolicy.egressPorts=[443, 9000]")
+    assert "now" not in err
 
 
 def test_a_run_that_is_done_is_told_from_what_is_stored(case: Case) -> None:
@@ -261,6 +277,19 @@ def test_a_right_that_is_missing(case: Case, missing: str) -> None:
     assert case.api.objects == {}
 
 
+@pytest.mark.parametrize(
+    "message",
+    ['jobs.batch "x" is forbidden: exceeded quota: jobs, used: 4, limited: 4', "admission webhook denied: no tag"],
+)
+def test_a_policy_that_refuses_is_no_missing_right(case: Case, message: str) -> None:
+    """A quota or an admission policy also says 403; its words count, the manifest would not help."""
+    case.api.fail_next.append(("create", "jobs", Answer(403, "Forbidden", message)))
+    with pytest.raises(InputError, match="the cluster refuses to create the Job") as raised:
+        submitted(case)
+    assert message in str(raised.value)
+    assert "submitter-rbac" not in str(raised.value)
+
+
 def test_credentials_that_ran_out_are_read_again(case: Case) -> None:
     """Once; the command does not end in the middle of a night."""
     case.api.fail_next.append(("get", "jobs", Answer(401, "Unauthorized", "Unauthorized")))
@@ -392,7 +421,7 @@ def test_github_gets_annotation_summary_and_outputs(
 def test_an_interrupt_while_following(
     case: Case, number: signal.Signals, options: list[str], code: int, words: str, left: int
 ) -> None:
-    """Left alone or ended, as asked; with the command that goes on, well before the CI kills."""
+    """Left alone or ended, as asked; with the command that goes on."""
 
     def life(life: Life) -> None:
         pod = life.pod("aaaaa")
@@ -406,7 +435,7 @@ def test_an_interrupt_while_following(
         assert follower.stderr
         assert follower.stdout.readline() == "[aaaaa] one\n"
         follower.send_signal(number)
-        got = follower.wait(7.5)
+        got = follower.wait(60)
         said = follower.stderr.read()
     assert got == code, said
     assert words in said

@@ -66,7 +66,7 @@ def told(error: Refusal | Unreachable, *, doing: str, where: str) -> NearerError
             where=where,
             way_out="log in again, or renew the token of the kubeconfig",
         )
-    if error.code == 403:
+    if error.code == 403 and " cannot " in error.message:  # other words: a quota or an admission policy
         return NoPermission(
             f"may not {doing}: {error.message}",
             where=where,

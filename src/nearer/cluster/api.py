@@ -111,7 +111,8 @@ class Cluster:
         """
         query = {"container": container, "timestamps": "true", "sinceTime": since or "", "follow": str(follow).lower()}
         path = f"{self._path('Pod', pod)}/log"
-        return self._stream(path, query=query, silence_seconds=self.patience.silence_seconds)
+        silence = self.patience.silence_seconds if follow else self.patience.answer_seconds
+        return self._stream(path, query=query, silence_seconds=silence)
 
     def create(self, item: Object, *, dry_run: bool = False) -> tuple[Object, list[str]]:
         """Create an object, strictly validated; the object as it stands, and the server's warnings."""
@@ -127,6 +128,17 @@ class Cluster:
             query={"fieldManager": manager, "force": "true"},
             content_type="application/apply-patch+yaml",
             dry_run=dry_run,
+        )
+
+    def change(self, kind: str, name: str, spec: Object) -> None:
+        """Change fields of an object's spec (merge patch); None removes one."""
+        self._write(
+            "PATCH",
+            self._path(kind, name),
+            {"spec": spec},
+            query={"fieldManager": "nearer"},
+            content_type="application/merge-patch+json",
+            dry_run=False,
         )
 
     def delete(self, kind: str, name: str, *, uid: str) -> bool:

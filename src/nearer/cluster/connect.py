@@ -9,6 +9,9 @@ from typing import Any
 
 from nearer.errors import InputError
 
+_CONNECTIONS = 256
+"""One for each pod that is followed, and some; urllib3 complains on stderr when there are more."""
+
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -58,6 +61,7 @@ def connect(*, context: str | None = None, namespace: str | None = None) -> Conn
             rule="a kubeconfig, or a pod with a service account's token",
             way_out="KUBECONFIG=path/to/kubeconfig nearer …; try it with kubectl get pods",
         )
+    configuration.connection_pool_maxsize = _CONNECTIONS
     configuration.retries = urllib3.Retry(0)  # we count attempts ourselves, and urllib3's would multiply every timeout
     client = kubernetes.client.ApiClient(configuration)
     return Connection(client=client, namespace=namespace or own or "default", context=name)

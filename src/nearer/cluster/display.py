@@ -22,6 +22,9 @@ class Display(Protocol):
     def warn(self, text: str) -> None:
         """Something that the user should look at, a gap in a log above all."""
 
+    def over(self, pod: str) -> None:
+        """A pod has said all it will say."""
+
     def close(self) -> None:
         """Take down what moves."""
 
@@ -37,15 +40,8 @@ class Plain:
         self._annotate = annotate
 
     def line(self, pod: str, text: str) -> None:
-        """Write it behind the pod's name.
-
-        A carriage return (of a progress bar) begins a new line: behind a prefix nothing in a log can be taken for a
-        command to the CI that reads it.
-        """
-        for part in text.split("\r"):
-            if part or "\r" not in text:
-                sys.stdout.write(f"[{pod}] {part}\n")
-        sys.stdout.flush()
+        """Write it behind the pod's name."""
+        _write(pod, text)
 
     def say(self, text: str) -> None:
         """Write it, marked as nearer's own."""
@@ -57,6 +53,9 @@ class Plain:
         self.say(f"warning: {text}")
         if self._annotate:
             self._annotate("warning", text)
+
+    def over(self, pod: str) -> None:
+        """Nothing moves."""
 
     def close(self) -> None:
         """Nothing moves."""
@@ -85,16 +84,14 @@ class Terminal:
         """Move the pod's bar if the line is progress; print it otherwise."""
         found = _message(text)
         if found is None:
-            for part in text.split("\r"):
-                if part or "\r" not in text:
-                    sys.stdout.write(f"[{pod}] {part}\n")
+            _write(pod, text)
         elif isinstance(found.get("done"), int):
             self._move(pod, found)
         else:
             known = {"time", "level", "message"}
             facts = "  ".join(f"{name}={value}" for name, value in found.items() if name not in known)
             mark = "warning: " if found.get("level") == "warning" else ""
-            sys.stdout.write(f"[{pod}] {mark}{found['message']}" + (f"  ({facts})" if facts else "") + "\n")
+            _write(pod, f"{mark}{found['message']}" + (f"  ({facts})" if facts else ""))
 
     def say(self, text: str) -> None:
         """Print it above the bars."""
@@ -103,6 +100,11 @@ class Terminal:
     def warn(self, text: str) -> None:
         """Print it above the bars, marked."""
         self.say(f"warning: {text}")
+
+    def over(self, pod: str) -> None:
+        """Take its bar away."""
+        if pod in self._tasks:
+            self._bars.remove_task(self._tasks.pop(pod))
 
     def close(self) -> None:
         """Take the bars away."""
@@ -126,6 +128,18 @@ class Terminal:
 def choose(*, annotate: Annotate | None = None) -> Display:
     """Bars when stderr is a terminal, plain lines otherwise."""
     return Terminal() if sys.stderr.isatty() and annotate is None else Plain(annotate=annotate)
+
+
+def _write(pod: str, text: str) -> None:
+    """A log line on stdout.
+
+    A carriage return (of a progress bar) begins a new line: behind a prefix nothing in a log can be taken for a command
+    to the CI that reads it.
+    """
+    for part in text.split("\r"):
+        if part or "\r" not in text:
+            sys.stdout.write(f"[{pod}] {part}\n")
+    sys.stdout.flush()
 
 
 def _message(text: str) -> dict[str, Any] | None:

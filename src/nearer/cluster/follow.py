@@ -217,6 +217,7 @@ class Follow:
             gap=lambda text: self._put(lambda: self._display.warn(f"{name}: gap: {text}")),
         )
         log.read()
+        self._put(lambda: self._display.over(name))
         self._put(lambda: setattr(pod, "read", True))
 
     def _explain(self) -> None:

@@ -27,7 +27,7 @@ class Patience:
 
     connect_seconds: float = 10.0
     answer_seconds: float = 30.0
-    attempts: int = 6
+    attempts: int = 5
     pause_seconds: float = 0.5
     longest_pause_seconds: float = 15.0
     watch_seconds: int = 180

@@ -66,7 +66,14 @@ class Run:
     def owned_by(self, job: Object) -> Run:
         """The same run, its dependents owned by the Job as it stands in the cluster."""
         meta = job["metadata"]
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
+        # Blocking: a Job that is deleted goes after them, so the garbage collector never takes those of the next one.
+        owner = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "blockOwnerDeletion": True,
+        }
         return replace(
             self,
             dependents=tuple(_with_owner(each, owner) for each in self.dependents),

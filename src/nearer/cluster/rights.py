@@ -29,6 +29,7 @@ NEEDED: tuple[Right, ...] = (
     Right(verb="get", resource="jobs", group="batch"),
     Right(verb="list", resource="jobs", group="batch", without=_UNSEEN),
     Right(verb="watch", resource="jobs", group="batch", without=_UNSEEN),
+    Right(verb="patch", resource="jobs", group="batch", without="the deadline of an active run stays"),
     Right(verb="delete", resource="jobs", group="batch", without="a run cannot be ended, nor a failed one made again"),
     Right(verb="list", resource="pods", without=_UNSEEN),
     Right(verb="watch", resource="pods", without=_UNSEEN),

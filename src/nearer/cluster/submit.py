@@ -22,6 +22,7 @@ from nearer.errors import InputError
 Say = Callable[[str], None]
 
 _MANAGER = "nearer"
+_CHANGEABLE = ("activeDeadlineSeconds", "ttlSecondsAfterFinished", "backoffLimit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def submit(run: Run, cluster: Cluster, *, say: Say) -> Submitted:
             else:
                 if not state.helm_release(job):
                     _complete(run.owned_by(job), cluster)
+                    _change(job, run, cluster, say=say)
                 return Submitted(how="attached", job=job)
     except (Refusal, Unreachable) as error:
         raise told(error, doing=f"submit {run.name}", where=cluster.where) from error
@@ -156,6 +158,17 @@ def _complete(owned: Run, cluster: Cluster) -> None:
         cluster.apply(owned.account, manager=_manager(owned.account, owned))
     for item in owned.dependents:
         cluster.apply(item, manager=_MANAGER)
+
+
+def _change(job: Object, run: Run, cluster: Cluster, *, say: Say) -> None:
+    """What may change in a run: it is not in the run's name, so the file may say something else by now."""
+    new = {name: run.job["spec"].get(name) for name in _CHANGEABLE}
+    changed = {name: value for name, value in new.items() if value != job["spec"].get(name)}
+    if run.job["spec"].get("completionMode") == "Indexed":
+        changed.pop("backoffLimit", None)  # the server's own default there
+    if changed:
+        cluster.change("Job", run.name, changed)
+        say(f"{run.name}: " + ", ".join(f"{name} is {value} now" for name, value in changed.items()))
 
 
 def _manager(item: Object, run: Run) -> str:
