@@ -129,9 +129,12 @@ class Life:
             log.lines.clear()
             self.api.changed.notify_all()
 
-    def asked(self, resource: str, times: int) -> None:
+    def asked(self, resource: str, times: int, *, verb: str = "") -> None:
         """Wait until somebody has asked for it so often."""
-        asked = lambda: len([each for each in self.api.requests if each[1] == resource]) >= times  # noqa: E731
+
+        def asked() -> bool:
+            return len([each for each in self.api.requests if each[1] == resource and verb in each[0]]) >= times
+
         self.api.wait(asked, f"{times} requests for {resource}")
 
     def read(self, name: str, lines: int) -> None:

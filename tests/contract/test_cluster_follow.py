@@ -7,6 +7,8 @@ from cluster_case import MESSAGE, QUICK, Case, well
 from kubernetes_double import Answer
 from kubernetes_life import Life, disruption
 
+from nearer.cluster.display import Plain
+from nearer.cluster.follow import Follow
 from nearer.errors import OutOfReach
 
 
@@ -456,6 +458,8 @@ def test_an_api_server_that_goes_away_for_a_while(case: Case) -> None:
         case.api.fail_next += [("list", "pods", None)] * 5
         case.api.forget()
         case.api.wait(lambda: not case.api.fail_next, "the list asked for again")
+        watched = len([each for each in case.api.requests if each[:2] == ("watch", "pods")])
+        life.asked("pods", watched + 1, verb="watch")
         life.write(pod, "two")
         life.end(pod, 0, message=MESSAGE)
         life.complete()
@@ -493,6 +497,7 @@ def test_a_job_that_somebody_deletes(case: Case) -> None:
         life.start(pod)
         life.write(pod, "one")
         life.read(pod, 1)
+        life.asked("jobs", 1, verb="watch")
         case.api.on_delete_job = lambda _: life.end(pod, 75, message=said("stopped by SIGTERM", code=75))
         case.api.delete("jobs", life.run, {"propagationPolicy": "Foreground"})
 
@@ -502,6 +507,17 @@ def test_a_job_that_somebody_deletes(case: Case) -> None:
     assert case.lines(out) == ["[aaaaa] one"]
     assert "the Job was deleted" in out
     assert "is being deleted" in err
+
+
+def test_a_job_that_is_gone_before_anybody_looked(case: Case) -> None:
+    """It was there when it was submitted, so it was deleted: 75, and no waiting for ever."""
+    session = case.session()
+    run, cluster = session._prepare()
+    job = session._submit(run, cluster).job
+    case.api.remove("jobs", job["metadata"]["name"])
+    found = Follow(cluster, job, Plain()).run()
+    assert found.code == 75
+    assert found.reason == "the Job was deleted"
 
 
 def test_without_the_right_to_watch_it_says_so(case: Case) -> None:

@@ -310,11 +310,12 @@ def _http_errors() -> tuple[type[Exception], ...]:
     return (urllib3.exceptions.HTTPError, OSError)
 
 
-def _short(error: Exception) -> str:
-    """The reason within urllib3's wrapping."""
-    reason = getattr(error, "reason", None) or error
-    text = str(reason)
-    return text.rpartition(": ")[2] if "object at 0x" in text else text
+def _short(error: BaseException) -> str:
+    """The reason within urllib3's wrappings, without the addresses of its objects."""
+    inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    if isinstance(inner, BaseException):
+        return _short(inner)
+    return str(error).rpartition(": ")[2] if "object at 0x" in str(error) else str(error)
 
 
 def _warning(header: str) -> str:

@@ -136,7 +136,8 @@ class Follow:
         def trouble(reason: str | None) -> None:
             self._put(lambda: self._trouble(kind, reason))
 
-        watch = Watch(self._cluster, kind, **selectors, trouble=trouble, stop=self._stop)
+        known = [self._job] if kind == "Job" else []
+        watch = Watch(self._cluster, kind, **selectors, known=known, trouble=trouble, stop=self._stop)
         for seen in watch.changes():
             self._put(lambda seen=seen: take(seen))  # type: ignore[misc]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nearer.cluster.answers import TRANSIENT, Refusal, Unreachable
@@ -31,6 +31,7 @@ class Watch:
         kind: of the objects.
         labels: selector.
         fields: selector.
+        known: objects that were there already; told as gone if the first list has them not.
         trouble: told the reason when the server stops answering, and None when it answers again.
         stop: ends it.
     """
@@ -42,6 +43,7 @@ class Watch:
         *,
         labels: str = "",
         fields: str = "",
+        known: Sequence[Object] = (),
         trouble: Callable[[str | None], None],
         stop: threading.Event,
     ) -> None:
@@ -50,7 +52,7 @@ class Watch:
         self._selectors = {"labels": labels, "fields": fields}
         self._trouble = trouble
         self._stop = stop
-        self._known: dict[str, Object] = {}
+        self._known: dict[str, Object] = {item["metadata"]["uid"]: item for item in known}
         self._version = ""
 
     def changes(self) -> Iterator[Seen]:
