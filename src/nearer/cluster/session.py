@@ -105,6 +105,7 @@ class Session:
     def submit(self, *, follow: bool, on_interrupt: Literal["detach", "cancel"]) -> int:
         """Submit, and follow to the end if asked to; the exit code."""
         run, cluster = self._prepare()
+        submitted: Submitted | None = None
         try:
             submitted = self._submit(run, cluster)
             if submitted.how == "stored":
@@ -117,7 +118,7 @@ class Session:
             watched = Follow(cluster, submitted.job, displays.choose(annotate=annotate), stopped=process.STOP.is_set)
             return self._finish(watched.run(), run, cluster)
         except (KeyboardInterrupt, Interrupted):
-            return self._interrupted(run, cluster, on_interrupt=on_interrupt)
+            return self._interrupted(run, cluster, stands=submitted is not None, on_interrupt=on_interrupt)
 
     def _read(self) -> JobFile:
         request = self._request
@@ -178,7 +179,9 @@ class Session:
             github.publish(found, namespace=cluster.namespace, command=run.command)
         return found.code
 
-    def _interrupted(self, run: Run, cluster: Cluster, *, on_interrupt: Literal["detach", "cancel"]) -> int:
+    def _interrupted(
+        self, run: Run, cluster: Cluster, *, stands: bool, on_interrupt: Literal["detach", "cancel"]
+    ) -> int:
         if on_interrupt == "cancel":
             # An interrupted job of GitHub Actions has 7.5 seconds: two requests at most, three seconds each.
             quick = replace(cluster.patience, connect_seconds=1.0, answer_seconds=2.0, attempts=1)
@@ -190,7 +193,8 @@ class Session:
                 self._say(f"interrupted, and {run.name} could not be ended: {error.what}")
                 self._say(f"end it: {self._request.command('--cancel')}")
         else:
-            self._say(f"interrupted: {run.name} goes on without being followed")
+            what = "goes on without being followed" if stands else "may be half made; submitted again it is made whole"
+            self._say(f"interrupted: {run.name} {what}")
             self._say(f"follow it: {self._request.command('--follow')}")
             self._say(f"end it:    {self._request.command('--cancel')}")
         return Interrupted.code if process.STOP.is_set() else 130
