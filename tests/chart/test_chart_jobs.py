@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_rules
 import pytest
 import yaml
 
@@ -61,6 +62,15 @@ def test_golden(template: Template, job: Path) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(out, encoding="utf-8")
     assert out == golden.read_text(encoding="utf-8")
+
+
+def test_the_values_for_a_cluster_without_dns(template: Template) -> None:
+    """What tests/e2e brings is taken by the chart, and needs nothing that `restricted` forbids."""
+    values = ROOT / "tests" / "e2e" / "without-dns.yaml"
+    pod = template(ROOT / "jobs" / "smoke.yaml", values).pod
+    assert pod["hostAliases"] == [{"ip": "10.0.0.1", "hostnames": ["s3.test"]}]
+    assert list(kubernetes_rules.restricted(pod)) == []
+    assert load(ROOT / "jobs" / "smoke.yaml", overlays=[values], environment={}).settings.store.s3.endpoint
 
 
 def test_no_golden_is_left_over() -> None:

@@ -71,7 +71,7 @@ def seen_by_a_reader(root, clean, directory):
 
 @pytest.mark.parametrize("before", ["none", "old"])
 @pytest.mark.parametrize("step", EVERY)
-def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp_path, before, step):  # noqa: PLR0917
+def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp_path, before, step):
     """A reader sees the old or the new artifact; the same command completes and sends nothing finished again."""
     seen, killed, saved = [], 0, 0
     for number, when in steps(step):
@@ -155,7 +155,7 @@ def share_both(store):
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=FULL)])
-def test_kill_at_every_request_of_a_push(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, step):  # noqa: PLR0917
+def test_kill_at_every_request_of_a_push(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, step):
     """Another machine finds the newest complete piece; the same push again sends no bytes that were there."""
     monkeypatch.setattr(lease, "STALE_SECONDS", -1.0)  # the killed process is dead for sure
     seen, killed, saved = [], 0, 0

@@ -54,7 +54,7 @@ def test_while_one_machine_works_another_is_sent_away(s3_root, clean, tmp_path, 
         assert share(area, "step-1") == ()
 
 
-def test_the_lease_of_a_dead_machine_is_taken_over(s3_root, s3_endpoint, clean, tmp_path, monkeypatch, beats):  # noqa: PLR0917
+def test_the_lease_of_a_dead_machine_is_taken_over(s3_root, s3_endpoint, clean, tmp_path, monkeypatch, beats):
     """What it had shared is found; nothing has to be removed by hand."""
 
     def work():
@@ -83,7 +83,7 @@ def test_the_same_machine_need_not_wait(s3_root, s3_endpoint, clean, tmp_path):
         assert time.monotonic() - started < 5.0
 
 
-def test_a_frozen_process_changes_nothing_when_it_comes_back(s3_root, s3_endpoint, clean, tmp_path, monkeypatch, beats):  # noqa: PLR0917
+def test_a_frozen_process_changes_nothing_when_it_comes_back(s3_root, s3_endpoint, clean, tmp_path, monkeypatch, beats):
     """Stopped for longer than a lease lives: its next share is refused, and what the other has shared stays."""
     stale_after(monkeypatch, 2.0)
     answer = Path(tmp_path, "answer")

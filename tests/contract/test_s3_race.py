@@ -37,7 +37,7 @@ def assert_stands(root, clean, disk, fingerprint):
     assert reader.verify("models/m") == ()
 
 
-def _compete(root, endpoint, disk, fingerprint, rounds, barrier, results):  # noqa: PLR0917
+def _compete(root, endpoint, disk, fingerprint, rounds, barrier, results):
     space = space_at(endpoint, requests_at_once=4)
     for number in range(rounds):
         barrier.wait(60)
@@ -104,7 +104,7 @@ def _outcome(status, answer):
     return os.WEXITSTATUS(status), answer.read_text() if answer.exists() else ""
 
 
-def _pause_and_revive(root, endpoint, disk, clean, number, when, *, overwrite):  # noqa: PLR0917
+def _pause_and_revive(root, endpoint, disk, clean, number, when, *, overwrite):
     """The first stops at its n-th request, the second publishes, the first goes on; gives both outcomes."""
     answer = Path(disk, "answer")
 
@@ -127,7 +127,7 @@ def _pause_and_revive(root, endpoint, disk, clean, number, when, *, overwrite): 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=FULL)])
-def test_a_paused_publisher_comes_back(s3_endpoint, s3_root, clean, tmp_path, overwrite, step):  # noqa: PLR0917
+def test_a_paused_publisher_comes_back(s3_endpoint, s3_root, clean, tmp_path, overwrite, step):
     """Paused before or after any request while another publishes: one wins, the other is told, the winner verifies."""
     points = itertools.product(range(1, UNTIL_DONE), ("before", "after"))
     outcomes, paused = Counter(), 0

@@ -51,7 +51,7 @@ def sha256_at(space, key):
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_an_upload_that_another_process_finished_is_finished(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):  # noqa: PLR0917
+def test_an_upload_that_another_process_finished_is_finished(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):
     """Whoever takes up a live upload sends the same bytes and completes it: its owner finds its object done."""
     source = tmp_path / "big.bin"
     source.write_bytes(BIG)
@@ -68,7 +68,7 @@ def test_an_upload_that_another_process_finished_is_finished(s3_endpoint, s3_roo
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_an_upload_that_ends_while_it_is_taken_up(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):  # noqa: PLR0917
+def test_an_upload_that_ends_while_it_is_taken_up(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, nth):
     """What an earlier attempt left may be aborted by its owner at any moment: the file is sent anew."""
     source = tmp_path / "big.bin"
     source.write_bytes(BIG)
@@ -117,7 +117,7 @@ def test_a_claim_that_arrived_spoilt_is_written_right(s3_root, clean, monkeypatc
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_copy_that_a_slower_claimant_ended_is_begun_again(  # noqa: PLR0917
+def test_a_copy_that_a_slower_claimant_ended_is_begun_again(
     s3_endpoint, s3_root, clean, in_parts, tmp_path, monkeypatch, nth
 ):
     """A publisher that prepares to claim a generation that is taken ends the winner's copy: the winner copies anew."""
@@ -132,7 +132,7 @@ def test_a_copy_that_a_slower_claimant_ended_is_begun_again(  # noqa: PLR0917
 
 @pytest.mark.parametrize("action", ["UploadPartCopy", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_copier_that_was_paused_does_not_write_over_a_later_generation(  # noqa: PLR0917
+def test_a_copier_that_was_paused_does_not_write_over_a_later_generation(
     s3_endpoint, s3_root, clean, in_parts, tmp_path, monkeypatch, action, nth
 ):
     """Paused inside a copy in parts, revived after the address was overwritten twice: what stands, stands."""
@@ -200,7 +200,7 @@ def test_a_users_own_object_whose_tag_says_nothing_is_read_twice(s3_root, clean,
 
 
 @pytest.mark.parametrize("times", [1, 9])
-def test_a_users_own_object_that_changes_while_it_is_read(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, times):  # noqa: PLR0917
+def test_a_users_own_object_that_changes_while_it_is_read(s3_endpoint, s3_root, clean, tmp_path, monkeypatch, times):
     """It is listed anew; if that does not end, the error is one in words."""
     other, versions = space_at(s3_endpoint), itertools.count()
     other.put(f"{s3_root}/data/d.jsonl", b"first")

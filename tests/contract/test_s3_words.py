@@ -105,7 +105,7 @@ def refused(space, tmp_path, action, kind):
         (400, "EntityTooStrange", "the store refuses PutObject: EntityTooStrange (HTTP 400)", "settings of `store`"),
     ],
 )
-def test_a_refusal_is_told_in_words(refusing, tmp_path, status, code, words, way_out):  # noqa: PLR0917
+def test_a_refusal_is_told_in_words(refusing, tmp_path, status, code, words, way_out):
     """What is wrong with bucket, credentials, clock, region or store: exit 2, the thing, and the way out."""
     refusing.status, refusing.code = status, code
     refusing.headers_too = [("x-amz-bucket-region", "eu-north-1")]

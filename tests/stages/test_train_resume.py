@@ -164,7 +164,7 @@ FULL = pytest.mark.full
         pytest.param("reranker", "term", 22, 75, ["step-22"], marks=FULL),
     ],
 )
-def test_a_run_that_was_stopped_ends_as_if_it_was_not(  # noqa: PLR0917 - pytest passes them by name
+def test_a_run_that_was_stopped_ends_as_if_it_was_not(
     runner: Runner, undisturbed: dict[str, Any], tmp_path: Path, model: str, how: str, at: int, code: int, left: list
 ) -> None:
     """Killed between steps, while a checkpoint is written, in a validation, or asked to stop: the same bytes, scores.

@@ -10,6 +10,7 @@ import typer
 import nearer
 from nearer import process
 from nearer.cli.artifacts import artifacts
+from nearer.cli.doctor import doctor
 from nearer.cli.evaluate import evaluate
 from nearer.cli.execute import guarded
 from nearer.cli.export_onnx import export_onnx
@@ -17,6 +18,7 @@ from nearer.cli.generate import generate
 from nearer.cli.pipeline import pipeline
 from nearer.cli.reindex import reindex
 from nearer.cli.schema import schema
+from nearer.cli.submit import submit
 from nearer.cli.train import train
 
 app = typer.Typer(
@@ -32,6 +34,8 @@ app.command("eval")(evaluate)
 app.command("export-onnx")(export_onnx)
 app.command("reindex")(reindex)
 app.command("pipeline")(pipeline)
+app.command("submit")(submit)
+app.add_typer(doctor)
 app.add_typer(artifacts)
 app.command("schema")(schema)
 

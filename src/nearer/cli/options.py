@@ -14,3 +14,17 @@ Set = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print what would be done, touch nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another artifact that stands at the output.")]
+
+Values = Annotated[
+    list[Path] | None, typer.Option("-f", "--values", help="A values file over the job file. May be repeated.")
+]
+SetAny = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A field of the settings (train.reranker.epochs=5) or a value of the chart (pod.gpus=2). May be repeated.",
+    ),
+]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run. Default: the job file's.")]
+Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Default: that of the context.")]
+KubeContext = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig. Default: its current one.")]

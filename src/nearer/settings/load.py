@@ -37,6 +37,7 @@ class Loaded:
 def load(
     file: Path | None,
     *,
+    overlays: Sequence[Path] = (),
     assignments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     required: bool = True,
@@ -45,6 +46,7 @@ def load(
 
     Args:
         file: a settings document or a job file; None: the first of `DEFAULT_FILES` that is there.
+        overlays: files of the same form that lie over it, the last one on top.
         assignments: `section.field=value`.
         environment: for tests; default `os.environ`.
         required: whether there must be a file; if not, every field may have its default.
@@ -54,6 +56,8 @@ def load(
     """
     path = file or _default_file(required=required)
     document = read_file(path) if path.name else Document()
+    for overlay in overlays:
+        document.overlay(read_file(overlay))
     command = _unwrap_job(document, path)
     over = [read_environment(os.environ if environment is None else environment), read_assignments(assignments)]
     documents = [document, *over]

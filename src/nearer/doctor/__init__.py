@@ -1,0 +1,1 @@
+"""What is wrong with the data, or with the cluster."""
