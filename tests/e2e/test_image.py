@@ -25,7 +25,7 @@ import pytest
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("NEARER_TEST_CACHE") or Path.home() / ".cache" / "nearer-tests")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nearer-tests"
 """What is made or downloaded for tests only, once a machine."""
 SUITE = "bookworm"
 BASE = f"localhost/nearer-test-base:{SUITE}"
@@ -115,8 +115,10 @@ def pip_settings(directory: Path) -> list[str]:
     authorities = Path(os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or "")
     (directory / "ca.crt").write_bytes(authorities.read_bytes() + f"# {CANARY}\n".encode())
     options = [f"--secret=id=pipconf,src={directory / 'pip.conf'}", f"--secret=id=ca,src={directory / 'ca.crt'}"]
-    folders = {re.sub("^file://", "", word) for value in values.values() for word in re.split(r"\s+|\\n", value)}
-    folders = {each for each in folders if each.startswith("/") and Path(each).exists() and each != values.get("cert")}
+    words = [word for value in values.values() for word in re.split(r"\s+|\\n", value) if word != values.get("cert")]
+    # An index's links lead to the folder beside it.
+    folders = {Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")}
+    folders |= {Path(word) for word in words if word.startswith("/") and Path(word).exists()}
     return options + [f"--volume={each}:{each}:ro" for each in sorted(folders)]
 
 
@@ -258,7 +260,9 @@ def start_training(box: Container, name: str, *settings: str) -> subprocess.Pope
     return subprocess.Popen(["podman", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_stopped_training_goes_on(container: Callable[..., Container], podman: Callable[..., Any], named: str) -> None:
+def test_a_stopped_training_goes_on(
+    container: Callable[..., Container], podman: Callable[..., Any], named: str
+) -> None:
     """SIGTERM to the container during training: a checkpoint and code 75; the same command goes on from it and ends."""
     box = container()
     assert box.nearer("generate").returncode == 0
