@@ -125,7 +125,9 @@ def pip_settings(directory: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def image(podman: Callable[..., Any], base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `make image` builds from the checkout."""
+    """What `make image` builds from the checkout; or the image that NEARER_TEST_IMAGE names, as it is."""
+    if named := os.environ.get("NEARER_TEST_IMAGE"):
+        return named
     options = pip_settings(tmp_path_factory.mktemp("secrets"))
     if not Path("/run/systemd/system").exists():
         options.append("--isolation=chroot")
