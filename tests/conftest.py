@@ -10,7 +10,12 @@ import pytest
 
 # huggingface_hub reads these once, when it is imported: no test reaches a model hub, and the cache is the tests' own.
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="nearer-hub-")
-TEST_SETTINGS = {"NEARER_TEST_S3_ENDPOINT", "NEARER_TEST_S3_BUCKET"}
+TEST_SETTINGS = {
+    "NEARER_TEST_S3_ENDPOINT",
+    "NEARER_TEST_S3_BUCKET",
+    "NEARER_TEST_BASE_IMAGE",
+    "NEARER_TEST_IMAGE",
+}
 for name in [name for name in os.environ if name.startswith(("NEARER_", "HF_")) and name not in TEST_SETTINGS]:
     del os.environ[name]
 if "NEARER_TEST_S3_ENDPOINT" not in os.environ:
