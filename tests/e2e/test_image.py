@@ -73,8 +73,10 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess
         conf.write_text(CONTAINERS_CONF)
         os.environ["CONTAINERS_CONF"] = str(conf)
 
+    here = tmp_path_factory.mktemp("here")  # conmon leaves a file in the current directory after a memory kill
+
     def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False, cwd=here)
         assert not check or done.returncode == 0, f"podman {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
