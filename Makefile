@@ -4,13 +4,21 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Where torch's CPU build comes from when the configured package index does not have it.
+# Where torch's CPU build comes from when the configured package index does not have it. (Empty, for the image: it has.)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# The image: its name, what it is built on (default: the Dockerfile's), cpu or cuda, and further options of the builder,
+# such as --secret id=pipconf,src=pip.conf for a package index of one's own.
+FLAVOUR ?= cpu
+IMAGE ?= nearer:$(VERSION)$(if $(filter cuda,$(FLAVOUR)),-cuda)
+BASE_IMAGE ?=
+IMAGE_FLAGS ?=
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER ?= $(eval BUILDER := $(shell for tool in podman docker buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done))$(BUILDER)
 # Tests say what they say with one thread a process: small models lose time to more.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full check format schema golden bench lock clean
+.PHONY: help setup demo test test-full check format schema golden bench image lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -55,13 +63,29 @@ bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.js
 	$(BIN)/python tests/bench/s3.py
 	$(BIN)/python tests/bench/korean_help.py $(KOREAN_HELP)
 
+image: ## build the image with podman, docker or buildah (FLAVOUR, IMAGE, BASE_IMAGE), and print its layers
+	@test -n "$(BUILDER)" || { echo "neither podman nor docker nor buildah works here" >&2; exit 2; }
+	$(BUILDER) build -f docker/Dockerfile -t $(IMAGE) \
+	  --build-arg FLAVOUR=$(FLAVOUR) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	  --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
+	  $(IMAGE_FLAGS) .
+	@$(if $(filter buildah,$(BUILDER)),buildah images $(IMAGE),$(BUILDER) history --format 'table {{.Size}}\t{{.CreatedBy}}' $(IMAGE))
+
 lock: setup ## resolve the frozen requirements anew (needs uv on PATH)
 	uv pip compile pyproject.toml --extra train --extra onnx --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	  $(if $(TORCH_FIND_LINKS),--find-links $(TORCH_FIND_LINKS)) -o docker/requirements-cpu.txt
+	sed -E 's/\+cpu//; s/ \\$$//; /--hash/d' docker/requirements-cpu.txt > $(VENV)/versions.txt
+	uv pip compile pyproject.toml --extra train --extra onnx --extra deepspeed -c $(VENV)/versions.txt --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 -o docker/requirements-cuda.txt
 	uv pip compile --group dev -c docker/requirements-cpu.txt --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 -o tests/requirements.txt
+	echo 'hatchling>=1.27' | uv pip compile - -c tests/requirements.txt --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 -o docker/requirements-build.txt
 
 clean: ## remove what the demo made
 	rm -rf demo-run

@@ -14,7 +14,7 @@ HUB_CACHE = tempfile.TemporaryDirectory(prefix="nearer-hub-")
 for name in [name for name in os.environ if re.match(r"NEARER_(?!TEST_)|HF_", name)]:
     del os.environ[name]
 if "NEARER_TEST_S3_ENDPOINT" not in os.environ:
-    for name in [name for name in os.environ if re.match(r"NEARER_(?!TEST_)|HF_", name)]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
@@ -26,7 +26,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_C
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting that one test makes reaches another."""
     for name in list(os.environ):
-        if name.startswith("NEARER_") and name not in TEST_SETTINGS:
+        if re.match(r"NEARER_(?!TEST_)", name):
             monkeypatch.delenv(name)
 
 
