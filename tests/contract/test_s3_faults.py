@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 from fault_proxy import FAULTS, TELLS_WRONG_BYTES, proxied
-from s3_machine import content, files_below, machine, publish, quick, space_at, write
+from s3_machine import machine, quick, space_at
+from store_work import content, files_below, publish, write
 
 from nearer.errors import ArtifactMissing, InputError, NearerError, OutOfReach
 
@@ -35,6 +36,7 @@ class Schedule:
         self.at_once = draw.choice([1, 4])
         self.checks_md5 = draw.random() < 0.5
         self.big = seed % 6 == 0
+        self.direct = bool(draw.getrandbits(1))  # past boto3's layers, or by boto3 alone
         self.seen = 0
 
     def plan(self, number, _method):
@@ -92,7 +94,7 @@ class Run:
 
     def publish(self, name):
         files = self.schedule.files(name)
-        result = self.under_faults("publish", lambda store: publish(store, files, f"f-{name}"))
+        result = self.under_faults("publish", lambda store: publish(store, "models/m", files, f"f-{name}"))
         self.possible = [*self.possible, files] if isinstance(result, NearerError) else [files]
 
     def fetch(self):
@@ -160,7 +162,7 @@ class Run:
         assert found in self.possible
         self.outcomes["in the end: " + ("an artifact" if found else "nothing")] += 1
         last = {"last.txt": b"last"}
-        publish(self.machine(self.clean, overwrite=True), last, "f-last")
+        publish(self.machine(self.clean, overwrite=True), "models/m", last, "f-last")
         assert content(self.machine(self.clean)) == last
 
 
@@ -176,7 +178,9 @@ def test_schedules_of_faults(s3_endpoint, s3_root, tmp_path, monkeypatch, seeds)
         for seed in seeds:
             schedule = Schedule(seed)
             proxy.reset(schedule.plan, seed=seed, checks_md5=schedule.checks_md5)
-            faulty = space_at(through, requests_at_once=schedule.at_once, read_timeout_seconds=0.4)
+            faulty = space_at(
+                through, requests_at_once=schedule.at_once, read_timeout_seconds=0.4, direct=schedule.direct
+            )
             run = Run(schedule, f"{s3_root}/{seed}", clean, faulty, tmp_path / str(seed))
             try:
                 run.go()
