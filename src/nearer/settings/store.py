@@ -50,6 +50,11 @@ class S3Settings(Section):
     requests_at_once: Annotated[int, Field(ge=1, le=256)] = execution(
         16, description="Requests in flight of one process; those of `store.s3` hold for all buckets."
     )
+    direct: bool = execution(
+        True,
+        description="Send what only carries bytes of files by boto3's signer and connections, past its other layers: "
+        "many small files take half the time. false: everything by all of boto3.",
+    )
     part_mebibytes: Annotated[int, Field(ge=5, le=1024)] = execution(
         8, description="Smallest part of an upload or ranged read; times `requests_at_once` is the memory it takes."
     )

@@ -1,23 +1,28 @@
-"""A boto3 client as nearer needs it."""
+"""A boto3 client as nearer needs it, and what sends the bytes of files beside it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.utils import parse_timestamp
 
 import nearer
 from nearer.errors import InputError
+from nearer.store.s3.direct import Direct
 from nearer.store.s3.failures import in_words
 from nearer.store.s3.options import S3Options
 
 
-def make_client(options: S3Options, *, bucket: str) -> Any:
-    """A thread-safe client; credentials come from boto3's chain.
+def make_client(options: S3Options, *, bucket: str) -> tuple[Any, Direct | None]:
+    """A thread-safe client, and what makes direct requests with its credentials, which come from boto3's chain.
 
     Raises:
         InputError: endpoint, profile or CA bundle cannot be used.
@@ -45,12 +50,12 @@ def make_client(options: S3Options, *, bucket: str) -> Any:
     )
     with in_words("Configure", bucket):
         try:
-            session = boto3.session.Session(profile_name=options.profile)
-            client = session.client(
-                "s3",
-                endpoint_url=options.endpoint,
-                config=config,
-                verify=str(Path(options.ca_bundle).expanduser()) if options.ca_bundle else None,
+            core = botocore.session.Session(profile=options.profile)
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+            verify = str(Path(options.ca_bundle).expanduser()) if options.ca_bundle else None
+            verify = verify or core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+            client = boto3.session.Session(botocore_session=core).client(
+                "s3", endpoint_url=options.endpoint, config=config, verify=verify
             )
         except ValueError as error:
             raise InputError(
@@ -60,7 +65,16 @@ def make_client(options: S3Options, *, bucket: str) -> Any:
             ) from error
     # boto3 sends a CRC32 here where older stores insist on the MD5 that the protocol began with.
     client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
-    return client
+    return client, Direct(client, options, verify=verify) if options.direct else None
+
+
+def _parse_time(text: Any) -> datetime:
+    """A time of a listing. Botocore's own parser takes 0.2 ms for each, and a listing has a thousand."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return parse_timestamp(text)  # type: ignore[no-any-return]
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def md5(data: bytes | memoryview) -> tuple[str, str]:

@@ -25,6 +25,7 @@ class S3Options:
         connect_timeout_seconds: until a connection stands.
         read_timeout_seconds: without a byte from the store.
         requests_at_once: requests in flight of one process.
+        direct: whether what only carries bytes of files goes past boto3's upper layers.
         part_bytes: smallest part of a multipart upload and of a ranged read; at least 5 MiB.
     """
 
@@ -40,6 +41,7 @@ class S3Options:
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 60.0
     requests_at_once: int = 16
+    direct: bool = True
     part_bytes: int = 8 << 20
 
 

@@ -13,6 +13,7 @@ import botocore.exceptions as boto
 from nearer.errors import InputError, OutOfReach
 from nearer.store.s3.answers import UnreadableAnswer, readable
 from nearer.store.s3.client import make_client, md5
+from nearer.store.s3.direct import Direct
 from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict, is_spoilt
 from nearer.store.s3.options import S3Buckets, S3Options
 
@@ -44,7 +45,7 @@ class Wire:
 
     def __init__(self, buckets: S3Buckets) -> None:
         self.buckets = buckets
-        self._clients: dict[S3Options, Any] = {}
+        self._clients: dict[S3Options, tuple[Any, Direct | None]] = {}
         self._lock = threading.Lock()
         self.bodies = threading.BoundedSemaphore(buckets.default.requests_at_once)
 
@@ -53,7 +54,10 @@ class Wire:
         return self.buckets.of(bucket)
 
     def client(self, bucket: str) -> Any:
-        """The client for a bucket; one for all buckets that are reached alike."""
+        """The client of boto3 for a bucket; one for all buckets that are reached alike."""
+        return self._both(bucket)[0]
+
+    def _both(self, bucket: str) -> tuple[Any, Direct | None]:
         options = self.options(bucket)
         with self._lock:
             if options not in self._clients:
@@ -67,7 +71,10 @@ class Wire:
             ClientError: the store's own answer.
             OutOfReach, InputError: there was none.
         """
-        method = getattr(self.client(bucket), _snake(action))
+        client, direct = self._both(bucket)
+        if direct and (answer := direct.call(action, bucket, key, arguments)) is not None:
+            return answer
+        method = getattr(client, _snake(action))
         named = {} if action in _OF_BUCKETS else {"Key": key}
         attempts = self.options(bucket).attempts
         for number in range(1, attempts + 1):
