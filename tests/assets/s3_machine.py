@@ -15,8 +15,7 @@ from urllib.parse import unquote, urlsplit
 from botocore.httpsession import URLLib3Session
 
 from nearer.errors import NearerError
-from nearer.progress import Silent
-from nearer.store import Built, Manifest, S3Buckets, S3Options, produce
+from nearer.store import S3Buckets, S3Options
 from nearer.store.cache import FileCache
 from nearer.store.local import LocalStore
 from nearer.store.s3.space import S3Space
@@ -38,50 +37,6 @@ def machine(root, space, directory, *, overwrite=False):
         local=LocalStore(str(Path(directory, "local"))),
         overwrite=overwrite,
     )
-
-
-def write(directory, files):
-    for name, data in files.items():
-        path = Path(directory, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-def publish(store, files, fingerprint, address="models/m"):
-    with store.scratch() as directory:
-        write(directory, files)
-        return store.publish(address, directory, Manifest(kind="embedder", name="m", fingerprint=fingerprint))
-
-
-def job(store, files, fingerprint, address="models/m"):
-    """As a command does it: nothing if it is done, a work area, a publication."""
-
-    def build(directory, work):
-        write(directory, files)
-        return Built(metrics={"R@10": 0.5})
-
-    return produce(
-        store,
-        Silent(),
-        kind="embedder",
-        name="train embedding",
-        address=address,
-        fingerprint=fingerprint,
-        inputs={},
-        settings={},
-        build=build,
-    )
-
-
-def files_below(top):
-    found = {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
-    found.pop("manifest.json", None)
-    return found
-
-
-def content(store, address="models/m"):
-    """The files of a verified artifact."""
-    return files_below(store.open(address).path)
 
 
 class Request(NamedTuple):

@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 from fault_proxy import FAULTS, TELLS_WRONG_BYTES, proxied
-from s3_machine import content, files_below, machine, publish, quick, space_at, write
+from s3_machine import machine, quick, space_at
+from store_work import content, files_below, publish, write
 
 from nearer.errors import ArtifactMissing, InputError, NearerError, OutOfReach
 
@@ -92,7 +93,7 @@ class Run:
 
     def publish(self, name):
         files = self.schedule.files(name)
-        result = self.under_faults("publish", lambda store: publish(store, files, f"f-{name}"))
+        result = self.under_faults("publish", lambda store: publish(store, "models/m", files, f"f-{name}"))
         self.possible = [*self.possible, files] if isinstance(result, NearerError) else [files]
 
     def fetch(self):
@@ -160,7 +161,7 @@ class Run:
         assert found in self.possible
         self.outcomes["in the end: " + ("an artifact" if found else "nothing")] += 1
         last = {"last.txt": b"last"}
-        publish(self.machine(self.clean, overwrite=True), last, "f-last")
+        publish(self.machine(self.clean, overwrite=True), "models/m", last, "f-last")
         assert content(self.machine(self.clean)) == last
 
 

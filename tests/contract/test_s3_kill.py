@@ -7,18 +7,8 @@ import shutil
 from collections import Counter
 
 import pytest
-from s3_machine import (
-    around_requests,
-    content,
-    files_below,
-    forked,
-    job,
-    machine,
-    publish,
-    space_at,
-    was_killed,
-    write,
-)
+from s3_machine import around_requests, forked, machine, space_at, was_killed
+from store_work import content, files_below, job, publish, write
 
 from nearer.errors import ArtifactMissing, Interrupted
 from nearer.store.s3 import lease
@@ -35,7 +25,8 @@ PIECES = {
 SIZES = {name: len(data) for name, data in NEW.items()}
 UNTIL_DONE = 400  # more requests than any of these processes makes
 FULL = pytest.mark.full, pytest.mark.timeout(3600)
-EVERY = [29, pytest.param(1, marks=FULL)]
+PIECES_OF_ALL = 7  # odd, so that each piece has kill points with a reader first and without
+SOME_OR_ALL = [(14, 29), *(pytest.param((first, PIECES_OF_ALL), marks=FULL) for first in range(PIECES_OF_ALL))]
 
 
 @pytest.fixture
@@ -45,9 +36,9 @@ def clean(s3_endpoint):
     return space
 
 
-def steps(step):
+def points(first, step):
     """Kill points: before and after each n-th request, all of them or some."""
-    return itertools.islice(itertools.product(range(1, UNTIL_DONE), ("before", "after")), step // 2, None, step)
+    return itertools.islice(itertools.product(range(1, UNTIL_DONE), ("before", "after")), first, None, step)
 
 
 def finished_files(space, root):
@@ -70,17 +61,17 @@ def seen_by_a_reader(root, clean, directory):
 
 
 @pytest.mark.parametrize("before", ["none", "old"])
-@pytest.mark.parametrize("step", EVERY)
-def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp_path, before, step):
+@pytest.mark.parametrize("which", SOME_OR_ALL, ids=lambda which: f"from {which[0]} by {which[1]}")
+def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp_path, before, which):
     """A reader sees the old or the new artifact; the same command completes and sends nothing finished again."""
     seen, killed, saved = [], 0, 0
-    for number, when in steps(step):
+    for number, when in points(*which):
         root, disk = f"{s3_root}/{number}-{when}", tmp_path / f"{number}-{when}"
         if before == "old":
-            publish(machine(root, clean, disk), OLD, "f1")
+            publish(machine(root, clean, disk), "models/m", OLD, "f1")
 
         def work(root=root, disk=disk):
-            job(machine(root, space_at(s3_endpoint), disk, overwrite=True), NEW, "f2")
+            job(machine(root, space_at(s3_endpoint), disk, overwrite=True), "f2", NEW)
 
         went_on = was_killed(forked(work, number=number, when=when))
         killed += went_on
@@ -90,7 +81,7 @@ def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp
             seen.append(seen_by_a_reader(root, clean, tmp_path / f"reader-{number}-{when}"))
         decided = clean.list(f"{root}/{AREA}/claims")
         with around_requests() as requests:
-            job(machine(root, clean, disk, overwrite=True), NEW, "f2")
+            job(machine(root, clean, disk, overwrite=True), "f2", NEW)
         sent = sum(request.sent for request in requests if request.is_file)
         assert sent <= sum(SIZES.values()) - finished, (number, when)
         if len(decided) > (before == "old") or not went_on:
@@ -108,7 +99,8 @@ def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp
         if not went_on:
             break
     print(
-        f"{killed} kill points of {'an overwrite' if before == 'old' else 'a publication'}, {saved} bytes not sent again"
+        f"{killed} kill points of {'an overwrite' if before == 'old' else 'a publication'} "
+        f"(from {which[0]} by {which[1]}), {saved} bytes not sent again"
     )
     first = OLD if before == "old" else None
     turn = seen.index(NEW)
@@ -119,9 +111,9 @@ def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=FULL)])
 def test_kill_at_every_request_of_a_fetch(s3_endpoint, s3_root, clean, tmp_path, step):
     """The next fetch gets the right bytes, and does not fetch again what was complete."""
-    publish(machine(s3_root, clean, tmp_path / "publisher"), FETCHED, "f1")
+    publish(machine(s3_root, clean, tmp_path / "publisher"), "models/m", FETCHED, "f1")
     killed, saved = 0, 0
-    for number, when in steps(step):
+    for number, when in points(step // 2, step):
         disk = tmp_path / f"{number}-{when}"
 
         def work(disk=disk):
@@ -159,7 +151,7 @@ def test_kill_at_every_request_of_a_push(s3_endpoint, s3_root, clean, tmp_path, 
     """Another machine finds the newest complete piece; the same push again sends no bytes that were there."""
     monkeypatch.setattr(lease, "STALE_SECONDS", -1.0)  # the killed process is dead for sure
     seen, killed, saved = [], 0, 0
-    for number, when in steps(step):
+    for number, when in points(step // 2, step):
         root, disk = f"{s3_root}/{number}-{when}", tmp_path / f"{number}-{when}"
 
         def work(root=root, disk=disk):

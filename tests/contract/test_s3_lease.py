@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import proxied
-from s3_machine import files_below, forked, machine, publish, quick, space_at, write
+from s3_machine import forked, machine, quick, space_at
+from store_work import files_below, publish, write
 
 from nearer.errors import Interrupted
 from nearer.store.s3 import lease
@@ -164,7 +165,7 @@ def aged(space, monkeypatch, seconds):
 
 def leave_behind(root, space, tmp_path):
     """A staging with a file and a begun upload, begun uploads of a copy and of a piece, and finished work."""
-    publish(machine(root, space, tmp_path / "a"), {"model.bin": b"m"}, "f1")
+    publish(machine(root, space, tmp_path / "a"), "models/m", {"model.bin": b"m"}, "f1")
     space.put(f"{root}/{AREA}/staging/20260101T000000Z-aa/model.bin", b"m")
     for key in ("staging/20260101T000000Z-aa/big.bin", "staging/20260101T000000Z-bb/big.bin", "work/w2/bytes/ab"):
         begin(space, f"{root}/{AREA}/{key}")

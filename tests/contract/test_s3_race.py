@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from s3_machine import around_requests, content, forked, machine, publish, space_at
+from s3_machine import around_requests, forked, machine, space_at
+from store_work import content, publish
 
 from nearer.errors import ArtifactExists
 
@@ -42,7 +43,7 @@ def _compete(root, endpoint, disk, fingerprint, rounds, barrier, results):
     for number in range(rounds):
         barrier.wait(60)
         try:
-            publish(machine(f"{root}/{number}", space, disk), files_of(fingerprint), fingerprint)
+            publish(machine(f"{root}/{number}", space, disk), "models/m", files_of(fingerprint), fingerprint)
             results.put((number, fingerprint, "won", ""))
         except ArtifactExists as error:
             results.put((number, fingerprint, "lost", str(error)))
@@ -80,7 +81,7 @@ def test_of_racing_publishers_exactly_one_wins(s3_endpoint, s3_root, clean, tmp_
 def _overwrite(root, endpoint, disk, name, rounds):
     store = machine(root, space_at(endpoint, requests_at_once=4), disk, overwrite=True)
     for number in range(rounds):
-        publish(store, files_of(f"{name}{number}"), f"{name}{number}")
+        publish(store, "models/m", files_of(f"{name}{number}"), f"{name}{number}")
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=FULL)])
@@ -109,13 +110,15 @@ def _pause_and_revive(root, endpoint, disk, clean, number, when, *, overwrite):
     answer = Path(disk, "answer")
 
     def first():
-        publish(machine(root, space_at(endpoint), disk / "first", overwrite=overwrite), files_of("f1"), "f1")
+        publish(
+            machine(root, space_at(endpoint), disk / "first", overwrite=overwrite), "models/m", files_of("f1"), "f1"
+        )
 
     process = forked(first, number=number, when=when, signal_number=signal.SIGSTOP, answer=answer)
     _, status = os.waitpid(process, os.WUNTRACED)
     stopped = os.WIFSTOPPED(status)
     try:
-        publish(machine(root, clean, disk / "second", overwrite=overwrite), files_of("f2"), "f2")
+        publish(machine(root, clean, disk / "second", overwrite=overwrite), "models/m", files_of("f2"), "f2")
         second = ""
     except ArtifactExists as error:
         second = str(error)
@@ -161,7 +164,7 @@ def test_a_paused_publisher_comes_back(s3_endpoint, s3_root, clean, tmp_path, ov
 def test_two_pauses_and_a_third_publisher(s3_endpoint, s3_root, clean, tmp_path):
     """Two publishers are paused, a third overwrites, both come back: whoever claimed last stands, whole."""
     with around_requests() as requests:
-        publish(machine(f"{s3_root}/length", clean, tmp_path / "length"), files_of("f1"), "f1")
+        publish(machine(f"{s3_root}/length", clean, tmp_path / "length"), "models/m", files_of("f1"), "f1")
     copies = [n for n, request in enumerate(requests, 1) if request.method == "PUT" and "/models/" in request.key]
     assert len(copies) == 4
     last = []
@@ -173,12 +176,12 @@ def test_two_pauses_and_a_third_publisher(s3_endpoint, s3_root, clean, tmp_path)
 
             def work(name=name, root=root):
                 store = machine(root, space_at(s3_endpoint), tmp_path / f"{place}-{name}", overwrite=True)  # noqa: B023
-                publish(store, files_of(name), name)
+                publish(store, "models/m", files_of(name), name)
 
             processes.append(forked(work, number=number, signal_number=signal.SIGSTOP))
             os.waitpid(processes[-1], os.WUNTRACED)
         decided = len(clean.list(f"{root}/.nearer/claims"))
-        publish(machine(root, clean, tmp_path / f"{place}-3", overwrite=True), files_of("f3"), "f3")
+        publish(machine(root, clean, tmp_path / f"{place}-3", overwrite=True), "models/m", files_of("f3"), "f3")
         for process in processes:
             os.kill(process, signal.SIGCONT)
             _, status = os.waitpid(process, 0)

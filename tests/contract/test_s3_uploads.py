@@ -8,7 +8,8 @@ import threading
 
 import pytest
 from fault_proxy import proxied
-from s3_machine import around_requests, content, machine, publish, quick, space_at
+from s3_machine import around_requests, machine, quick, space_at
+from store_work import content, publish
 
 from nearer.errors import InputError, OutOfReach
 from nearer.store.s3 import tags, transfer
@@ -121,10 +122,10 @@ def test_a_copy_that_a_slower_claimant_ended_is_begun_again(
     s3_endpoint, s3_root, clean, in_parts, tmp_path, monkeypatch, nth
 ):
     """A publisher that prepares to claim a generation that is taken ends the winner's copy: the winner copies anew."""
-    publish(machine(s3_root, clean, tmp_path / "a"), {"big.bin": OTHER}, "f1")
+    publish(machine(s3_root, clean, tmp_path / "a"), "models/m", {"big.bin": OTHER}, "f1")
     other = space_at(s3_endpoint)
     before(clean, monkeypatch, "UploadPartCopy", lambda: other.abandon(f"{s3_root}/models/m"), nth=nth)
-    publish(machine(s3_root, clean, tmp_path / "a", overwrite=True), {"big.bin": BIG}, "f2")
+    publish(machine(s3_root, clean, tmp_path / "a", overwrite=True), "models/m", {"big.bin": BIG}, "f2")
     reader = machine(s3_root, other, tmp_path / "b")
     assert content(reader) == {"big.bin": BIG}
     assert not other.unfinished(s3_root)
@@ -147,14 +148,17 @@ def test_a_copier_that_was_paused_does_not_write_over_a_later_generation(
     before(clean, monkeypatch, action, wait, nth=nth)
     paused = threading.Thread(
         target=lambda: publish(
-            machine(s3_root, clean, tmp_path / "a", overwrite=True), {"big.bin": OTHER, "a.bin": OTHER}, "f1"
+            machine(s3_root, clean, tmp_path / "a", overwrite=True),
+            "models/m",
+            {"big.bin": OTHER, "a.bin": OTHER},
+            "f1",
         )
     )
     paused.start()
     assert reached.wait(60)
     other = space_at(s3_endpoint)
     for number, data in ((2, BIG), (3, BIG[::-1][: PART + 9])):
-        publish(machine(s3_root, other, tmp_path / "b", overwrite=True), {"big.bin": data}, f"f{number}")
+        publish(machine(s3_root, other, tmp_path / "b", overwrite=True), "models/m", {"big.bin": data}, f"f{number}")
     revived.set()
     paused.join(60)
     reader = machine(s3_root, other, tmp_path / "c")
@@ -165,9 +169,9 @@ def test_a_copier_that_was_paused_does_not_write_over_a_later_generation(
 
 def test_the_same_work_done_by_another_does_not_reach_the_cache_as_ours(s3_root, clean, tmp_path):
     """Two runs of the same work may differ in bytes: what is opened afterwards are those that stand."""
-    publish(machine(s3_root, clean, tmp_path / "a"), {"model.bin": b"one"}, "f1")
+    publish(machine(s3_root, clean, tmp_path / "a"), "models/m", {"model.bin": b"one"}, "f1")
     second = machine(s3_root, clean, tmp_path / "b")
-    publish(second, {"model.bin": b"two"}, "f1")
+    publish(second, "models/m", {"model.bin": b"two"}, "f1")
     assert content(second) == {"model.bin": b"one"}
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from store_work import content, job, publish, write
 
 from nearer.errors import ArtifactCorrupt, ArtifactExists, ArtifactMissing, InputError, Interrupted, from_os_error
 from nearer.progress import Silent
@@ -87,19 +88,6 @@ def store(make):
     return make()
 
 
-def publish(store, address, files, fingerprint, **fields):
-    with store.scratch() as directory:
-        write(directory, files)
-        return store.publish(address, directory, Manifest(kind="embedder", name="m", fingerprint=fingerprint, **fields))
-
-
-def write(directory, files):
-    for name, data in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
 def put(store, address, files):
     """Write as somebody else would, past the store."""
     for name, data in files.items():
@@ -114,34 +102,6 @@ def held(store, address=None):
 
 def is_s3(store):
     return isinstance(store, S3Store)
-
-
-def content(store, address):
-    """The files of a verified artifact, as `open` gives them."""
-    top = store.open(address).path
-    found = {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
-    del found["manifest.json"]
-    return found
-
-
-def job(store, fingerprint, files, *, address="models/m", builds=None, inputs=None, **built):
-    def build(directory, work):
-        if builds is not None:
-            builds.append(fingerprint)
-        write(directory, files)
-        return Built(**built)
-
-    return produce(
-        store,
-        Silent(),
-        kind="embedder",
-        name="train embedding",
-        address=address,
-        fingerprint=fingerprint,
-        inputs=inputs or {},
-        settings={"epochs": len(fingerprint)},
-        build=build,
-    )
 
 
 def test_what_was_published_is_what_is_opened(store):

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from store_work import content, job, publish, write
 
 from nearer.errors import ArtifactCorrupt, ArtifactExists, InputError, Interrupted, from_os_error
-from nearer.progress import Silent
-from nearer.store import Built, Manifest, open_store, produce
+from nearer.store import Manifest, open_store
 from nearer.store.local import LocalStore
 
 OLD = {"model.bin": b"old " * 100, "sub/config.json": b"{}", "only-old.txt": b"o", "name/inside.txt": b"a directory"}
@@ -31,51 +31,12 @@ def store(make):
     return make()
 
 
-def publish(store, address, files, fingerprint, **fields):
-    with store.scratch() as directory:
-        write(directory, files)
-        return store.publish(address, directory, Manifest(kind="embedder", name="m", fingerprint=fingerprint, **fields))
-
-
-def write(directory, files):
-    for name, data in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
 def tree(directory):
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in Path(directory).rglob("*")
         if path.is_file()
     }
-
-
-def job(store, fingerprint, files, *, address="models/m", builds=None, inputs=None, **built):
-    def build(directory, work):
-        if builds is not None:
-            builds.append(fingerprint)
-        write(directory, files)
-        return Built(**built)
-
-    return produce(
-        store,
-        Silent(),
-        kind="embedder",
-        name="train embedding",
-        address=address,
-        fingerprint=fingerprint,
-        inputs=inputs or {},
-        settings={"epochs": len(fingerprint)},
-        build=build,
-    )
-
-
-def content(store, address):
-    found = tree(store.open(address).path)
-    del found["manifest.json"]
-    return found
 
 
 def test_files_inside_are_plain_files(store):

@@ -6,10 +6,11 @@ import hashlib
 import os
 
 import pytest
+from store_work import files_below, publish
 
 from nearer.errors import ArtifactMissing, InputError, Interrupted, NoPermission
 from nearer.models.source import find_model, model_state
-from nearer.store import Manifest, S3Buckets, S3Options, open_store
+from nearer.store import S3Buckets, S3Options, open_store
 from nearer.store.s3.space import S3Space
 from nearer.store.s3.tags import combined_tag
 from nearer.store.s3.transfer import Transfer
@@ -30,25 +31,6 @@ def make(s3_root, s3_endpoint, tmp_path):
     return opened
 
 
-def publish(store, address, files, fingerprint="f1"):
-    with store.scratch() as directory:
-        write(directory, files)
-        return store.publish(address, directory, Manifest(kind="embedder", name="m", fingerprint=fingerprint))
-
-
-def write(directory, files):
-    for name, data in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-def content(top):
-    found = {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
-    found.pop("manifest.json", None)
-    return found
-
-
 @pytest.fixture
 def downloads(monkeypatch):
     """The keys of files that were downloaded."""
@@ -65,13 +47,13 @@ def downloads(monkeypatch):
 def test_nothing_is_downloaded_twice_on_a_machine(make, downloads):
     """What was published or opened on a machine is opened there again without a download; elsewhere each file once."""
     publish(make("a"), "models/m", FILES)
-    assert content(make("a").open("models/m").path) == FILES
+    assert files_below(make("a").open("models/m").path) == FILES
     assert downloads == []
     for _ in range(2):
-        assert content(make("b").open("models/m").path) == FILES
+        assert files_below(make("b").open("models/m").path) == FILES
     assert sorted(downloads) == sorted(name.rpartition("/")[2] for name in FILES)
     publish(make("b"), "models/copy", FILES, "f2")
-    assert content(make("b").open("models/copy").path) == FILES
+    assert files_below(make("b").open("models/copy").path) == FILES
     assert len(downloads) == len(FILES)
 
 
@@ -84,9 +66,9 @@ def test_users_own_objects_are_read(make, s3_root, s3_endpoint, downloads):
     store = make()
     assert store.raw("data/documents.jsonl").read_bytes() == b"{}"
     assert store.raw("data/documents.jsonl").name == "documents.jsonl"
-    assert content(store.raw("data")) == {"documents.jsonl": b"{}", "more/한글.txt": "문서".encode()}
+    assert files_below(store.raw("data")) == {"documents.jsonl": b"{}", "more/한글.txt": "문서".encode()}
     seen = len(downloads)
-    assert content(make().raw(f"{s3_root}/data"))
+    assert files_below(make().raw(f"{s3_root}/data"))
     assert len(downloads) == seen
     space.put(f"{s3_root}/data/documents.jsonl", b"{!}")
     assert make().raw("data/documents.jsonl").read_bytes() == b"{!}"
@@ -100,8 +82,8 @@ def test_several_roots_in_one_run(make, s3_root, tmp_path):
     publish(in_s3, f"{tmp_path}/out/m", FILES)
     publish(local, f"{s3_root}/elsewhere/m", FILES)
     publish(local, "here/m", FILES)
-    assert content(tmp_path / "out/m") == content(tmp_path / "local/here/m") == FILES
-    assert content(in_s3.open("elsewhere/m").path) == FILES
+    assert files_below(tmp_path / "out/m") == files_below(tmp_path / "local/here/m") == FILES
+    assert files_below(in_s3.open("elsewhere/m").path) == FILES
     assert local.resolve("here/m") == f"{tmp_path}/local/here/m"
     assert in_s3.resolve("elsewhere/m") == f"{s3_root}/elsewhere/m"
     assert in_s3.verify("elsewhere/m") == local.verify("here/m") == ()
@@ -119,7 +101,7 @@ def test_a_plain_model_directory_in_s3_is_a_base_model(make, s3_root, s3_endpoin
     assert model_state(f"{s3_root}/none", store=store) == "missing"
     found, direct = find_model("base", store=store), find_model(str(tmp_path / "tiny"), store=store)
     assert (found.origin, found.fingerprint) == ("directory", direct.fingerprint)
-    assert content(found.path) == content(tmp_path / "tiny")
+    assert files_below(found.path) == files_below(tmp_path / "tiny")
 
 
 def test_a_bucket_may_have_options_of_its_own(s3_endpoint, s3_root):
@@ -140,7 +122,7 @@ def test_what_is_written_is_encrypted_as_the_options_say(make, s3_root, s3_endpo
     for name in (*FILES, "big.bin", "manifest.json"):
         head = wire.call("HeadObject", bucket, f"{prefix}/{name}")
         assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "key-1")
-    assert content(make("b").open("m").path)["model.bin"] == FILES["model.bin"]
+    assert files_below(make("b").open("m").path)["model.bin"] == FILES["model.bin"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +159,7 @@ def test_a_reader_without_write_permission_waits_for_a_publication(make, s3_root
     with pytest.raises(Interrupted, match=r"being replaced[\s\S]*these credentials may not finish it"):
         make("reader").open("m")
     monkeypatch.undo()
-    assert content(make("reader").open("m").path) == {"new": b"n"}
+    assert files_below(make("reader").open("m").path) == {"new": b"n"}
 
 
 def _no_permission(*_args, **_kwargs):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -224,6 +225,11 @@ class FileCache:
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()
+
+
+def name_of(text: str) -> str:
+    """A name for a directory that always means the same files: those that the text tells."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -18,15 +18,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from nearer.errors import ArtifactCorrupt, ArtifactMissing, OutOfReach
 from nearer.store.disk import link_or_copy, sync_file
 from nearer.store.manifest import FileEntry, file_sha256, is_inside
 from nearer.store.s3.space import S3Space
+from nearer.store.s3.verified import bring
 from nearer.store.space import Changed, Stat
-
-_TRIES: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,26 +200,19 @@ class S3Segments:
                 self.space.delete(f"{self.prefix}/bytes/{sha256}")
 
     def _fetch_file(self, name: str, entry: FileEntry, path: Path, there: Mapping[str, Stat]) -> None:
-        stat = there.get(entry.sha256)
-        problem = "missing" if stat is None else f"{stat.size} bytes instead of {entry.size}"
-        if stat is not None and stat.size == entry.size:
-            for _ in range(_TRIES):
-                path.unlink(missing_ok=True)
-                try:
-                    found = self.space.download(f"{self.prefix}/bytes/{entry.sha256}", path, stat)
-                except Changed:
-                    problem = "missing"
-                    break
-                if found == entry.sha256:
-                    sync_file(path)  # nobody will compare it again
-                    return
-                problem = f"sha256 is {found}"
-        raise ArtifactCorrupt(
-            f"the piece {name!r} of unfinished work is not whole: {entry.path or 'its file'} is {problem}",
-            where=self.prefix,
-            rule=f"sha256 {entry.sha256}",
-            way_out="it is left out; work goes on from the piece before",
-        )
+        key = f"{self.prefix}/bytes/{entry.sha256}"
+        try:
+            problem = bring(self.space, key, entry, there.get(entry.sha256), path)
+        except Changed:
+            problem = "missing"
+        if problem:
+            raise ArtifactCorrupt(
+                f"the piece {name!r} of unfinished work is not whole: {entry.path or 'its file'}: {problem}",
+                where=self.prefix,
+                rule=f"sha256 {entry.sha256}",
+                way_out="it is left out; work goes on from the piece before",
+            )
+        sync_file(path)  # nobody will compare it again
 
     def _read(self, name: str) -> tuple[FileEntry, ...] | None:
         data = self.space.read(self._marker(name))

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final
 
 from nearer import address as addresses
-from nearer.errors import ArtifactMissing, InputError, OutOfReach
+from nearer.errors import InputError
 from nearer.progress import Progress, Silent
 from nearer.store.admit import admit, foresee, require_place
-from nearer.store.cache import FileCache
+from nearer.store.cache import FileCache, name_of
 from nearer.store.gc import collect
 from nearer.store.local import LocalStore
 from nearer.store.manifest import FileEntry, Manifest
 from nearer.store.place import Place, look
 from nearer.store.protocol import Artifact, Leftover, WorkArea
 from nearer.store.publish import new_attempt, publish
-from nearer.store.s3 import tags
+from nearer.store.s3.foreign import ForeignObjects
 from nearer.store.s3.lease import Lease
 from nearer.store.s3.segments import S3Segments
 from nearer.store.s3.space import S3Space
+from nearer.store.s3.verified import bring
 from nearer.store.settle import for_each
 from nearer.store.space import AREA, LEASE, Changed, Stat
 from nearer.store.standing import corrupt, standing, strays, was_replaced
-
-_TRIES: Final = 3
 
 
 class S3Store:
@@ -60,6 +55,7 @@ class S3Store:
         self.overwrite = overwrite
         self.space = space
         self.files = cache
+        self.foreign = ForeignObjects(space, cache)
         self.local = local
         self.progress = progress or Silent()
 
@@ -115,102 +111,16 @@ class S3Store:
             with first:  # else every worker lists
                 if not listing:
                     listing.update(self.space.list(place.address))
-            if problem := self._fetch(f"{place.address}/{entry.path}", entry, listing.get(entry.path), target):
+            if problem := bring(self.space, f"{place.address}/{entry.path}", entry, listing.get(entry.path), target):
                 problems.append(f"{entry.path}: {problem}")
                 raise Changed(f"{place.address}/{entry.path}")
 
         text = manifest.to_json()
-        return self.files.artifact(_name(text), manifest.files, text, fetch)
-
-    def _fetch(self, key: str, entry: FileEntry, stat: Stat | None, target: Path) -> str | None:
-        """Bring a file and say what is wrong with it. Wrong bytes may be the wire's fault: tried again."""
-        if stat is None:
-            return "missing"
-        if stat.size != entry.size:
-            return f"{stat.size} bytes instead of {entry.size}"
-        found = ""
-        for _ in range(_TRIES):
-            target.unlink(missing_ok=True)
-            found = self.space.download(key, target, stat)
-            if found == entry.sha256:
-                return None
-        return f"sha256 is {found}, not {entry.sha256}"
+        return self.files.artifact(name_of(text), manifest.files, text, fetch)
 
     def raw(self, address: str) -> Path:
         """A user's own object or prefix as a local path."""
-        for _ in range(_TRIES):
-            with suppress(Changed):
-                return self._raw(address)
-        raise InputError(
-            f"{address} changes while it is read",
-            where=self.resolve(address),
-            rule="input that stays as it is while the work runs",
-            way_out="wait until it is written, then run the same command again",
-        )
-
-    def _raw(self, address: str) -> Path:
-        full = self.resolve(address)
-        listing = {name: stat for name, stat in self.space.list(full).items() if AREA not in name.split("/")}
-        if not listing:
-            raise ArtifactMissing(
-                f"{address} does not exist",
-                where=full,
-                rule="an object, or a prefix that holds objects",
-                way_out="correct the address; s3://… is literal, a plain name is under `artifacts`",
-            )
-        known = self.files.directory / "raw" / f"{_name(json.dumps([full, _plain(listing)]))}.json"
-        entries = self._raw_entries(full, listing, known)
-        top = self.files.artifact(known.stem, entries, "", self._raw_fetch(full, listing))
-        return top / entries[0].path if "" in listing else top
-
-    def _raw_entries(self, full: str, listing: Mapping[str, Stat], known: Path) -> list[FileEntry]:
-        """Names and sha256 of a user's objects: what has neither is fetched once to learn them."""
-        if known.exists():
-            return [FileEntry(**entry) for entry in json.loads(known.read_text(encoding="utf-8"))]
-
-        def one(name: str) -> FileEntry:
-            stat = listing[name]
-            temporary = self.files.temporary()
-            try:
-                sha256 = self._believed(f"{full}/{name}" if name else full, temporary, stat)
-                entry = FileEntry(path=name or full.rpartition("/")[2], size=stat.size, sha256=sha256)
-                self.files.add(temporary, entry)
-            finally:
-                temporary.unlink(missing_ok=True)
-            return entry
-
-        self.files.make_room(sum(stat.size for stat in listing.values()))
-        entries = for_each(self.space, one, sorted(listing))
-        known.parent.mkdir(parents=True, exist_ok=True)
-        temporary = known.with_name(f"{known.name}.{secrets.token_hex(4)}")
-        temporary.write_text(json.dumps([asdict(entry) for entry in entries], ensure_ascii=False), encoding="utf-8")
-        temporary.replace(known)
-        return entries
-
-    def _believed(self, key: str, target: Path, stat: Stat) -> str:
-        """Bring an object whose sha256 nobody wrote down: its ETag tells that the bytes are right, or a second time."""
-        seen: set[str] = set()
-        bucket = key.removeprefix("s3://").partition("/")[0]
-        for _ in range(_TRIES + 1):
-            target.unlink(missing_ok=True)
-            sha256 = self.space.download(key, target, stat)
-            if sha256 in seen or tags.agrees(target, stat.tag, part=self.space.transfer.part_bytes(bucket, stat.size)):
-                return sha256
-            seen.add(sha256)
-        raise OutOfReach(
-            "other bytes come each time",
-            where=key,
-            rule="the same bytes twice, or those of the ETag",
-            way_out="look for a broken proxy or network card; then run the same command again",
-        )
-
-    def _raw_fetch(self, full: str, listing: Mapping[str, Stat]) -> Callable[[FileEntry, Path], None]:
-        def fetch(entry: FileEntry, target: Path) -> None:
-            name = "" if "" in listing else entry.path
-            if self._fetch(f"{full}/{name}" if name else full, entry, listing[name], target):
-                raise Changed(full)
-
-        return fetch
+        return self.foreign.path(self.resolve(address), address)
 
     def admit(self, address: str, manifest: Manifest) -> Manifest | None:
         """Whether the result of work may stand at the address."""
@@ -228,7 +138,7 @@ class S3Store:
         )
         if published.attempt == attempt:  # the same work, done by somebody faster, may have other bytes
             text = published.to_json()
-            self.files.keep(_name(text), published.files, text, directory)
+            self.files.keep(name_of(text), published.files, text, directory)
         return published
 
     def verify(self, address: str) -> tuple[str, ...]:
@@ -241,7 +151,7 @@ class S3Store:
         def one(name: str) -> str | None:
             temporary = self.files.temporary()
             try:
-                problem = self._fetch(f"{place.address}/{name}", wanted[name], listing.get(name), temporary)
+                problem = bring(self.space, f"{place.address}/{name}", wanted[name], listing.get(name), temporary)
             except Changed:
                 problem = "missing"
             finally:
@@ -295,11 +205,3 @@ class S3Store:
     def gc(self, *, remove: bool) -> tuple[Leftover, ...]:
         """What no artifact needs any more, in the store and on this machine."""
         return (*collect(self.space, self.root, remove=remove), *self.local.gc(remove=remove))
-
-
-def _name(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _plain(listing: Mapping[str, Stat]) -> list[list[object]]:
-    return [[name, stat.size, stat.tag or stat.modified] for name, stat in sorted(listing.items())]
