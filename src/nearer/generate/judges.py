@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from nearer.ranking.bm25 import Bm25
 
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Sequence[str], Literal["query", "passage"]], "np.ndarray"]
 """Texts → vectors, shape (n, dimension). Passages come rendered by the template; prefixes are added by the model."""
+
+ScorePairs = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+"""(query, rendered passage) pairs → relevance, by a cross-encoder; above 0 is more likely relevant than not."""
+
+
+class Judge(Protocol):
+    """Whoever scores passages of the corpus, and other texts, against training queries."""
+
+    def score(self, query: int, passages: Sequence[str]) -> list[float]:
+        """Of one query (its index) with passages (their ids)."""
+
+    def score_texts(self, query: int, texts: Sequence[str]) -> list[float]:
+        """Of one query (its index) with texts."""
 
 
 class Bm25Scores:
@@ -56,3 +69,21 @@ class Teacher:
     def _product(self, query: int, vector: np.ndarray) -> float:
         # In double precision: the last bits of a single-precision sum depend on the processor's vector width.
         return round(float(vector.astype("float64") @ self.queries[query].astype("float64")), 6)
+
+
+class CrossTeacher:
+    """A cross-encoder as judge: it reads query and passage together, and costs a forward pass a pair."""
+
+    def __init__(self, score_pairs: ScorePairs, *, queries: Sequence[str], passages: Mapping[str, str]) -> None:
+        self._score_pairs = score_pairs
+        self._queries = queries
+        self._passages = passages
+
+    def score(self, query: int, passages: Sequence[str]) -> list[float]:
+        """Of one query (its index) with passages (their ids)."""
+        return self.score_texts(query, [self._passages[id_] for id_ in passages])
+
+    def score_texts(self, query: int, texts: Sequence[str]) -> list[float]:
+        """Of one query with any texts."""
+        scores = self._score_pairs([(self._queries[query], text) for text in texts]) if texts else ()
+        return [round(float(score), 6) for score in scores]

@@ -65,7 +65,7 @@ def load_embedder(
         )
     known = Contract.load(source.path)
     bare = not (source.path / "modules.json").is_file()
-    with _readable(source):
+    with readable(source):
         if bare:
             model = _wrap_checkpoint(source, device=device, trust_remote_code=trust_remote_code, pooling=pooling)
         else:
@@ -129,7 +129,7 @@ def load_reranker(
             way_out="train one: `nearer train reranker`",
         )
     known = Contract.load(source.path) if ready else None
-    with _readable(source):
+    with readable(source):
         model = _load_cross_encoder(source, device=device, trust_remote_code=trust_remote_code)
         _require_tokenizer(model.tokenizer, source.path)
         _follow_tokenizer_json(model.tokenizer, source.path)
@@ -173,7 +173,7 @@ def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
     own_modules = []
     modules = source.path / "modules.json"
     if modules.is_file():
-        with _readable(source):
+        with readable(source):
             listed = json.loads(modules.read_text(encoding="utf-8"))
             own_modules = [entry["type"] for entry in listed if not entry["type"].startswith("sentence_transformers.")]
     if own_architecture or own_modules:
@@ -187,7 +187,7 @@ def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
 
 
 @contextmanager
-def _readable(source: ModelSource) -> Iterator[None]:
+def readable(source: ModelSource) -> Iterator[None]:
     """Turn whatever the libraries raise over a model that they cannot read into words."""
     import torch
 

@@ -208,7 +208,7 @@ def mine(
             elif len(kept) >= limit:
                 drop(NOT_NEEDED, passage, value)
             else:
-                kept.append(Negative(miner=proposed[passage], score=value, corpus_id=passage))
+                kept.append(Negative(miner=proposed[passage], score=value, corpus_id=passage, share=value / positive))
         mined[query_id] = tuple(sorted(kept, key=lambda negative: (-negative.score, str(negative.corpus_id))))
         audit.kept += len(kept)
         audit.queries_without_negatives += not kept
