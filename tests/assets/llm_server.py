@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PASSAGE = re.compile(r'<passage n="(\d+)"[^>]*>\n(.*?)\n</passage>', re.DOTALL)
 WORD = re.compile(r"[가-힣A-Za-z]{2,}")
 KIND = re.compile(r"^\d+\. (natural|keyword|colloquial|multi_passage|comparison):", re.MULTILINE)
-DUPLICATE = "이 제품은 어디에서 살 수 있는지 알려 주세요"
+DUPLICATE = "고장이 나면 어디에 전화해야 하는지 알려 주세요"
 
 
 @dataclass
@@ -55,6 +55,7 @@ class ScriptedLlm:
         self.calls: list[dict[str, object]] = []
         self.good: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter()
+        self.empty: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.now = 0
         self.most = 0
@@ -130,7 +131,7 @@ class ScriptedLlm:
         script = self.script
         draw = random.Random(f"{script.seed} {name}")
         repair = len(body["messages"]) > 2
-        wire, model = draw.random(), draw.random()
+        wire, model = draw.random(), random.Random(f"{script.seed} {body['messages'][1]['content']}").random()
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             said = {"message": f"Incorrect API key provided: {request.headers.get('Authorization', '')[7:]}"}
             return self.send(request, 401, {"error": said})
@@ -155,6 +156,8 @@ class ScriptedLlm:
             self.closing.wait(script.slow_seconds)
         if script.delay_seconds:
             self.closing.wait(script.delay_seconds)
+        with self.lock:
+            repair = repair or self.empty[name] > 0
         text = self.words(body, draw, model, repair=repair)
         prompt = sum(len(message["content"]) for message in body["messages"])
         usage = {"prompt_tokens": prompt, "completion_tokens": len(text), "total_tokens": prompt + len(text)}
@@ -170,8 +173,10 @@ class ScriptedLlm:
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": usage,
             },
-            good=name,
+            good=name if text else "",
         )
+        with self.lock:
+            self.empty[name] += not text
         return None
 
     def send(

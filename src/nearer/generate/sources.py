@@ -85,7 +85,7 @@ def gather(
                 "no other source gives a query with an answer: headings are the queries", queries=len(headings)
             )
         judged += headings
-    if writer is not None and ("llm" in wanted or (sources == "auto" and not judged)):
+    if writer is not None and ("llm" in wanted or (sources == "auto" and not judged and not unjudged)):
         judged += writer().write(corpus, known=judged, audit=audit)
     if not judged and not may_be_empty:
         raise _nothing(corpus, unjudged, queries=queries or enhanced, audit=audit)
