@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 
 PASSAGE = re.compile(r'<passage n="(\d+)"[^>]*>\n(.*?)\n</passage>', re.DOTALL)
 WORD = re.compile(r"[가-힣A-Za-z]{2,}")
@@ -65,7 +66,7 @@ class ScriptedLlm:
         self.closing = threading.Event()
         self.answered = threading.Condition(self.lock)
 
-    def __enter__(self) -> "ScriptedLlm":
+    def __enter__(self) -> Self:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -127,7 +128,7 @@ class ScriptedLlm:
                 self.good[name] += 1
                 self.answered.notify_all()
 
-    def reply(self, request: BaseHTTPRequestHandler, body: dict, name: str, attempt: int) -> None:
+    def reply(self, request: BaseHTTPRequestHandler, body: dict, name: str, attempt: int) -> None:  # noqa: PLR0911
         script = self.script
         draw = random.Random(f"{script.seed} {name}")
         repair = len(body["messages"]) > 2
@@ -139,7 +140,8 @@ class ScriptedLlm:
             if field_ in body:
                 return self.send(request, 400, {"error": {"message": words, "param": field_}})
         if script.status:
-            return self.send(request, script.status, {"error": script.error or {"message": "scripted"}})
+            said = script.error or {"message": "scripted"}
+            return self.send(request, script.status, {"error": said})
         if wire < script.too_many and attempt < 2:
             return self.send(request, 429, {"error": {"message": "slow down"}}, {"Retry-After": script.retry_after})
         wire -= script.too_many
@@ -227,7 +229,7 @@ class ScriptedLlm:
         queries = []
         for number, kind in enumerate(kinds):
             words = list(dict.fromkeys(WORD.findall(" ".join(passages))))
-            chosen = " ".join(sorted(draw.sample(words, min(5, len(words))), key=lambda word: hash_of(word)))
+            chosen = " ".join(sorted(draw.sample(words, min(5, len(words))), key=hash_of))
             text = {"natural": f"{chosen} 내용을 알고 싶은데 어떻게 되나요?", "colloquial": f"{chosen} 어케 해요"}.get(
                 kind, chosen
             )

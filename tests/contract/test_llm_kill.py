@@ -15,8 +15,7 @@ from nearer.llm.request import Request
 from nearer.store.protocol import WorkArea
 
 CONCURRENT = 6
-SCRIPT = (
-    """
+SCRIPT = """
 import json, sys
 from pathlib import Path
 from nearer.llm.access import Access
@@ -34,7 +33,7 @@ store = open_store(root or disk, cache_directory=Path(disk), buckets=buckets)
 with store.work("llm-test") as area:
     ledger = Ledger(area, segment_replies=int(segment), segment_seconds=1e9)
     backend = Endpoint(
-        model="scripted", access=Access(base_url=url, key="k"), concurrent=%d, delay_seconds=0, timeout_seconds=1.0,
+        model="scripted", access=Access(base_url=url, key="k"), concurrent=CONCURRENT, delay_seconds=0, timeout_seconds=1.0,
         attempts=5, backoff_seconds=0.001, warn=print,
     )
     asker = Asker(backend=backend, ledger=ledger, token_budget=None, prices=Prices(), progress=Silent())
@@ -45,9 +44,7 @@ with store.work("llm-test") as area:
     replies = asker.ask(requests, what="test")
     ledger.close()
 print(json.dumps([sum(not reply.problem for reply in replies), asker.usage.calls, asker.usage.known]))
-"""
-    % CONCURRENT
-)  # noqa: UP031 - braces are the script's own
+""".replace("CONCURRENT", str(CONCURRENT))
 
 
 class Machine:

@@ -113,9 +113,13 @@ class Unsent:
 def test_no_more_is_paid_for_than_a_store_that_is_out_of_reach_may_lose(tmp_path: Path) -> None:
     """Exit 69 before a third segment begins; all replies are still on this disk."""
     ledger = Ledger(WorkArea(path=tmp_path, segments=Unsent()), segment_replies=3)
-    with pytest.raises(OutOfReach, match="paid for"):
+
+    def pay() -> None:
         for number in range(9):
             ledger.put(f"k{number}", reply(number))
+
+    with pytest.raises(OutOfReach, match="paid for"):
+        pay()
     assert len(ledger) <= 6
     ledger.close()
     assert len(Ledger(WorkArea(path=tmp_path))) == len(ledger)

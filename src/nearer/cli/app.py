@@ -10,6 +10,7 @@ import typer
 import nearer
 from nearer import process
 from nearer.cli.artifacts import artifacts
+from nearer.cli.doctor import doctor
 from nearer.cli.evaluate import evaluate
 from nearer.cli.execute import guarded
 from nearer.cli.export_onnx import export_onnx
@@ -32,6 +33,7 @@ app.command("eval")(evaluate)
 app.command("export-onnx")(export_onnx)
 app.command("reindex")(reindex)
 app.command("pipeline")(pipeline)
+app.add_typer(doctor)
 app.add_typer(artifacts)
 app.command("schema")(schema)
 
