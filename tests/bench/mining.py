@@ -124,7 +124,7 @@ def bm25(texts: list[str], ids: list[str], queries: list[str], repeats: int) -> 
     print(f"  ratio {ours / theirs:.2f}")
 
 
-def miners(
+def miners(  # noqa: C901, PLR0917 - two miners side by side
     embedder,
     vectors,
     query_vectors,

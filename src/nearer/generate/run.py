@@ -189,7 +189,7 @@ def _estimate(settings: Settings, files: dict[str, str], store: Store) -> list[s
         sources=own.sources,
         prompts=load_prompts(_there(files["prompts"], store) if "prompts" in files else None),
         model=own.llm_model,
-        shares={str(kind): share for kind, share in own.llm.shares.items()},
+        shares=own.llm.shares.model_dump(),
         queries_per_passage=own.llm.queries_per_passage,
         max_queries=own.max_queries,
         passage_tokens=own.chunk.max_tokens,
@@ -365,7 +365,7 @@ class _Made:
         if not own.llm_model:
             return None
         writing = Writing(
-            shares={str(kind): share for kind, share in own.llm.shares.items()},
+            shares=own.llm.shares.model_dump(),
             queries_per_passage=own.llm.queries_per_passage,
             # Filters take some: a third more are asked for than may be kept.
             at_most=None if own.max_queries is None else own.max_queries + own.max_queries // 3,

@@ -35,7 +35,7 @@ class Bm25:
         """An index over texts that are terms already, shape (n,)."""
         order = _order(ids, terms)
         index = cls.__new__(cls)
-        index._build([ids[place] for place in order], [list(terms[place]) for place in order])
+        index._build([ids[place] for place in order], [list(terms[place]) for place in order])  # noqa: SLF001 - another constructor
         return index
 
     def _build(self, ids: Sequence[str], terms: list[list[str]]) -> None:

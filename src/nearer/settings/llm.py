@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from nearer.settings.section import OpenShare, Section, Share, execution
 
-Kind = Literal["natural", "keyword", "colloquial", "multi_passage", "comparison"]
 
-SHARES: Final[dict[Kind, float]] = {
-    "natural": 0.4,
-    "keyword": 0.25,
-    "colloquial": 0.15,
-    "multi_passage": 0.1,
-    "comparison": 0.1,
-}
-"""A guess at what search logs hold: whole questions and search words, few that take several passages."""
+class KindShares(Section):
+    """Shares of the kinds among the queries that are asked for; together 1. Whoever names some leaves out the others.
+
+    The defaults are a guess at what search logs hold: whole questions and search words, few that take several passages.
+    """
+
+    natural: Share = 0.4
+    """Whole questions."""
+    keyword: Share = 0.25
+    """Search words without particles and endings."""
+    colloquial: Share = 0.15
+    """Short questions as in a messenger."""
+    multi_passage: Share = 0.1
+    """Questions that take two passages of a document."""
+    comparison: Share = 0.1
+    """Questions for the difference between two things."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _others_are_zero(cls, given: Any) -> Any:
+        return {**dict.fromkeys(cls.model_fields, 0.0), **given} if isinstance(given, dict) and given else given
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = sum(self.model_dump().values())
+        if abs(total - 1) > 0.01:
+            raise ValueError(f"shares must be 1 together, they are {total:g}")
+        return self
 
 
 class LlmSettings(Section):
@@ -39,8 +58,7 @@ class LlmSettings(Section):
         None,
         description="A folder of prompts that replace the shipped Korean ones of the same name; see docs/generate.md.",
     )
-    shares: dict[Kind, Share] = SHARES
-    """Shares of the kinds among the queries that are asked for; together 1."""
+    shares: KindShares = KindShares()
     queries_per_passage: Annotated[int, Field(ge=1, le=10)] = 2
     """Queries asked for a passage."""
     max_tokens: PositiveInt = 1024
@@ -92,9 +110,3 @@ class LlmSettings(Section):
     shard: NonNegativeInt | None = execution(
         None, description="This one's number from 0; default: JOB_COMPLETION_INDEX."
     )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if abs(sum(self.shares.values()) - 1) > 0.01:
-            raise ValueError(f"shares must be 1 together, they are {sum(self.shares.values()):g}")
-        return self
