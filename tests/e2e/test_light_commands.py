@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "transformers", "numpy", "boto3", "kubernetes", "sentence_transformers", "onnxruntime", "datasets"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "boto3",
+    "kubernetes",
+    "sentence_transformers",
+    "onnxruntime",
+    "datasets",
+    "openai",
+    "jinja2",
+}
 
 
 def imported(directory: Path, *arguments: str) -> tuple[set[str], str]:
@@ -33,6 +44,8 @@ def imported(directory: Path, *arguments: str) -> tuple[set[str], str]:
         ),
         *((command, "--dry-run") for command in ("generate", "train", "eval", "export-onnx", "reindex", "pipeline")),
         ("schema",),
+        ("doctor", "data", "--help"),
+        ("generate", "--dry-run", "--set", "generate.llm_model=some-model", "--set", "generate.sources=[llm]"),
     ],
     ids=" ".join,
 )

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from nearer.progress import Progress, Silent
 from nearer.ranking.tokenise import tokenise
-from nearer.ranking.top import top
 from nearer.records import Hit
 
 
@@ -61,6 +60,8 @@ class Bm25:
 
     def search_terms(self, queries: Iterable[Sequence[str]], k: int) -> list[list[Hit]]:
         """The same for queries that are terms already. One row of scores at a time: memory is flat in the queries."""
+        import numpy as np
+
         found: list[list[Hit]] = []
         for terms in queries:
             known = [term for term in terms if term in self._vocabulary]
@@ -68,12 +69,15 @@ class Bm25:
                 found.append([])
                 continue
             scores = self._index.get_scores(known)  # (n,)
-            # Ids are ascending, so that "the smaller position" is "the smaller id" where scores tie.
             places = scores.nonzero()[0]
-            best = places[top(scores[places][None, :], k)[0]]
-            found.append(
-                [Hit(self.ids[place], score) for place, score in zip(best, scores[best].tolist(), strict=True)]
-            )
+            values = scores[places]
+            if len(values) > k:
+                bound = np.partition(values, -k)[-k]  # the k-th largest; those that tie with it are looked at too
+                places, values = places[values >= bound], values[values >= bound]
+            # Ids are ascending, and a stable sort keeps them so where scores tie.
+            best = np.argsort(-values, kind="stable")[:k]
+            pairs = zip(places[best].tolist(), values[best].tolist(), strict=True)
+            found.append([Hit(self.ids[place], score) for place, score in pairs])
         return found
 
 
