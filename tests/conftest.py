@@ -19,6 +19,8 @@ if "NEARER_TEST_S3_ENDPOINT" not in os.environ:
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+    del os.environ[name]
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_CACHE": HUB_CACHE.name}
 
 

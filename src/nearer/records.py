@@ -57,12 +57,17 @@ class Judgment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Negative:
-    """A text that looks relevant and is not. Texts that stand in no document have no `corpus_id`."""
+    """A text that looks relevant and is not. Texts that stand in no document have no `corpus_id`.
+
+    `miner` says where it comes from, `share` why it was believed: its centred teacher score as a share of the
+    positive's, which a rule keeps below a limit.
+    """
 
     miner: str
     score: float
     corpus_id: str | None = None
     text: str | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

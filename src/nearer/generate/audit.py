@@ -10,8 +10,16 @@ _SAMPLES: Final = 5
 
 RULES: Final[Mapping[str, str]] = {
     "no-judgment": "nothing says what answers the query",
+    "no-ideal-context": "the language model finds no answer in the passages that were retrieved for it",
     "not-in-corpus": "its ideal contexts stand in no document, so it cannot be tested",
     "too-short": "shorter than generate.min_query_characters, or without a word",
+    "too-long": "longer than generate.llm.max_query_characters",
+    "other-language": "a Korean corpus is asked in another language",
+    "depends-on-passage": "only makes sense beside the passage that it was written to",
+    "copied": "repeats the passage's own words beyond generate.llm.max_copied_share",
+    "near-duplicate-query": "nearly repeats another query, by generate.llm.near_duplicate_query",
+    "not-found-again": "neither BM25 nor the dense model finds its passage within generate.llm.round_trip_depth",
+    "not-answered": "its passages do not answer it, by generate.llm.answerable_by",
     "duplicate": "the same text with the same answer, kept once",
     "ambiguous": "the same text with different answers, and no title tells them apart",
     "recurs-on-many-pages": "a heading of so many pages names nothing",

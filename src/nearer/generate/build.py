@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,14 +15,18 @@ from nearer.errors import InputError, NearerError
 from nearer.generate.audit import RULES, Audit
 from nearer.generate.candidates import Candidate
 from nearer.generate.corpus import Corpus, read_corpus
+from nearer.generate.facts import facts_of, say, summarise
 from nearer.generate.headings import without_headings
-from nearer.generate.judges import Encode
+from nearer.generate.judges import Encode, ScorePairs
+from nearer.generate.language_model import LanguageModel, keep
 from nearer.generate.negatives import Mining, TrainingPart, choose_training_part
+from nearer.generate.retrieval import Retrieval
 from nearer.generate.sides import RealQueries, Sides, choose_sides, draw
 from nearer.generate.sources import Source, gather
 from nearer.generate.unique import unique
+from nearer.generate.written import Writer
 from nearer.progress import Progress
-from nearer.records import ORIGINS, Judgment
+from nearer.records import Judgment
 
 AUDIT: Final = "audit.json"
 ENHANCED: Final = "enhanced.jsonl"
@@ -40,13 +44,14 @@ def build_dataset(
     near_duplicate: float,
     min_query_characters: int,
     max_queries: int | None,
-    llm_model: str | None,
     chunking: Chunking,
     max_tokens: int,
     mining: Mining,
     seed: int,
     count_tokens: Callable[[Sequence[str]], list[int]],
     encode: Encode,
+    score_pairs: ScorePairs | None = None,
+    language_model: LanguageModel | None = None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Write the dataset, its audit and its guide form into the directory.
@@ -62,13 +67,14 @@ def build_dataset(
         near_duplicate: see `nearer.corpus.group.group`.
         min_query_characters: shorter queries are left out.
         max_queries: at most so many, drawn with the seed.
-        llm_model: named by the guide's settings; only mentioned in words.
         chunking: recorded in the dataset; its template renders passages.
         max_tokens: of a passage.
         mining: of hard negatives.
         seed: of every draw.
         count_tokens: of the embedder.
         encode: of the embedder.
+        score_pairs: of a cross-encoder that judges hard negatives in the embedder's place, if any.
+        language_model: writes and judges queries, if one is named.
         progress: told what happens.
 
     Returns:
@@ -79,6 +85,83 @@ def build_dataset(
         NearerError: the dataset leaks from test to train; a fault of nearer's own.
     """
     audit = Audit()
+    retrieval = Retrieval(template=chunking.template, encode=encode, progress=progress)
+    writer = None if language_model is None else language_model.at(retrieval)
+    corpus, gathered = gather_all(
+        documents=documents,
+        queries=queries,
+        enhanced=enhanced,
+        sources=sources,
+        near_duplicate=near_duplicate,
+        min_query_characters=min_query_characters,
+        max_tokens=max_tokens,
+        seed=seed,
+        count_tokens=count_tokens,
+        writer=writer,
+        audit=audit,
+        progress=progress,
+    )
+    sizes = Counter(corpus.groups.values())
+    kept = draw(unique(gathered, corpus, audit=audit), at_most=max_queries, seed=seed, audit=audit)
+    sides = choose_sides(kept, corpus, real_queries=real_queries, test_share=test_share, seed=seed, audit=audit)
+    _require_queries(sides, audit, progress)
+    if writer is not None and language_model is not None and language_model.writing.negatives_per_query:
+        sides = replace(sides, train=writer().contrast(sides.train, corpus.passages))
+    passages = without_headings(corpus, (*sides.train, *sides.test))
+    part = choose_training_part(
+        sides.train,
+        passages,
+        corpus,
+        test_groups=sides.test_groups,
+        mining=mining,
+        retrieval=retrieval,
+        encode=encode,
+        score_pairs=score_pairs,
+    )
+    dataset = Dataset(
+        passages=passages,
+        queries={candidate.query.id: candidate.query for candidate in (*sides.train, *sides.test)},
+        train=tuple(_train_judgments(sides.train, part)),
+        test=tuple(_test_judgments(sides.test)),
+        positives={candidate.query.id: candidate.positives for candidate in sides.train if candidate.positives},
+        negatives=part.negatives,
+        groups=corpus.groups,
+        chunking=chunking,
+    )
+    _require_no_leaks(dataset, near_duplicate=near_duplicate, seed=seed)
+    dataset.write(directory)
+    _write_enhanced(directory / ENHANCED, sides.train, dataset, part)
+    summary = summarise(corpus, sides, part, audit, sizes)
+    audit.facts.update(facts_of(corpus, sides, part, sizes, gathered, tokens=count_tokens(_texts(dataset))))
+    if language_model is not None and (author := language_model.asked):
+        summary["language_model"] = audit.facts["language_model"] = author.summary()
+        keep(author, directory, progress=progress)
+    text = json.dumps({"summary": summary, **audit.as_json()}, ensure_ascii=False, indent=2) + "\n"
+    (directory / AUDIT).write_text(text, encoding="utf-8")
+    say(summary, progress)
+    return summary
+
+
+def gather_all(
+    *,
+    documents: Path,
+    queries: Path | None,
+    enhanced: Path | None,
+    sources: Literal["auto"] | Collection[Source],
+    near_duplicate: float,
+    min_query_characters: int,
+    max_tokens: int,
+    seed: int,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    writer: Callable[[], Writer] | None,
+    audit: Audit,
+    progress: Progress,
+    may_be_empty: bool = False,
+) -> tuple[Corpus, list[Candidate]]:
+    """The documents, cut and grouped, and every query to them; arguments as of `build_dataset`.
+
+    `may_be_empty`: no query is no error, because this pod's share of the calls may give none.
+    """
     corpus = read_corpus(
         documents,
         max_tokens=max_tokens,
@@ -101,43 +184,12 @@ def build_dataset(
         queries=queries,
         enhanced=enhanced,
         min_query_characters=min_query_characters,
-        llm_model=llm_model,
+        writer=writer,
         audit=audit,
         progress=progress,
+        may_be_empty=may_be_empty,
     )
-    kept = draw(unique(gathered, corpus, audit=audit), at_most=max_queries, seed=seed, audit=audit)
-    sides = choose_sides(kept, corpus, real_queries=real_queries, test_share=test_share, seed=seed, audit=audit)
-    _require_queries(sides, audit, progress)
-    passages = without_headings(corpus, (*sides.train, *sides.test))
-    part = choose_training_part(
-        sides.train,
-        passages,
-        corpus,
-        test_groups=sides.test_groups,
-        template=chunking.template,
-        mining=mining,
-        encode=encode,
-        progress=progress,
-    )
-    dataset = Dataset(
-        passages=passages,
-        queries={candidate.query.id: candidate.query for candidate in (*sides.train, *sides.test)},
-        train=tuple(_train_judgments(sides.train, part)),
-        test=tuple(_test_judgments(sides.test)),
-        positives={candidate.query.id: candidate.positives for candidate in sides.train if candidate.positives},
-        negatives=part.negatives,
-        groups=corpus.groups,
-        chunking=chunking,
-    )
-    _require_no_leaks(dataset, near_duplicate=near_duplicate, seed=seed)
-    dataset.write(directory)
-    _write_enhanced(directory / ENHANCED, sides.train, dataset, part)
-    summary = _summary(corpus, sides, part, audit, sizes)
-    audit.facts.update(_facts(corpus, sides, part, sizes, gathered, tokens=count_tokens(_texts(dataset))))
-    text = json.dumps({"summary": summary, **audit.as_json()}, ensure_ascii=False, indent=2) + "\n"
-    (directory / AUDIT).write_text(text, encoding="utf-8")
-    _say(summary, progress)
-    return summary
+    return corpus, gathered
 
 
 def _require_queries(sides: Sides, audit: Audit, progress: Progress) -> None:
@@ -201,74 +253,3 @@ def _write_enhanced(path: Path, train: Sequence[Candidate], dataset: Dataset, pa
                 "hard_negative_context": negatives,
             }
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _summary(corpus: Corpus, sides: Sides, part: TrainingPart, audit: Audit, sizes: Counter[str]) -> dict[str, Any]:
-    """The counts that the manifest and the last lines of the log carry."""
-    return {
-        "documents": len(corpus.of_document),
-        "passages": len(corpus.passages),
-        "groups": len(sizes),
-        "largest_group": max(sizes.values()),
-        "train_queries": len(sides.train),
-        "test_queries": len(sides.test),
-        "train_by_origin": _by_origin(sides.train),
-        "test_by_origin": _by_origin(sides.test),
-        "negatives": sum(len(found) for found in part.negatives.values()),
-        "dropped": dict(sorted(audit.counts.items())),
-    }
-
-
-def _say(summary: dict[str, Any], progress: Progress) -> None:
-    for name in ("train", "test"):
-        progress.say(f"{name} queries", total=summary[f"{name}_queries"], **summary[f"{name}_by_origin"])
-    progress.say("hard negatives", total=summary["negatives"])
-    if summary["dropped"]:
-        progress.say("queries left out", **summary["dropped"])
-
-
-def _by_origin(candidates: Sequence[Candidate]) -> dict[str, int]:
-    counts = Counter(candidate.query.origin for candidate in candidates)
-    return {origin: counts[origin] for origin in ORIGINS if counts[origin]}
-
-
-def _facts(
-    corpus: Corpus,
-    sides: Sides,
-    part: TrainingPart,
-    sizes: Counter[str],
-    gathered: Sequence[Candidate],
-    *,
-    tokens: Sequence[int],
-) -> dict[str, Any]:
-    """What audit.json says beside the drops."""
-    largest = min(sizes, key=lambda group: (-sizes[group], group))
-    members = [document for document, group in corpus.groups.items() if group == largest]
-    queries = len(sides.train) + len(sides.test)
-    return {
-        "gathered_by_origin": _by_origin(gathered),
-        "test_share": round(len(sides.test) / queries, 4),
-        "group_sizes": {str(size): count for size, count in sorted(Counter(sizes.values()).items())},
-        "largest_group": {"size": len(members), "documents": members[:10]},
-        "test_groups": len(sides.test_groups),
-        "length": {
-            "passage_tokens": _spread(tokens),
-            "passages_per_document": _spread([len(passages) for passages in corpus.of_document.values()]),
-            "train_query_characters": _spread([len(candidate.query.text) for candidate in sides.train]),
-            "test_query_characters": _spread([len(candidate.query.text) for candidate in sides.test]),
-        },
-        "mining": part.audit,
-    }
-
-
-def _spread(values: Sequence[int]) -> dict[str, float] | None:
-    if not values:
-        return None
-    ordered = sorted(values)
-    return {
-        "min": ordered[0],
-        "median": statistics.median(ordered),
-        "mean": round(statistics.fmean(ordered), 2),
-        "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
-        "max": ordered[-1],
-    }

@@ -18,7 +18,8 @@ class Candidate:
     """A query that may enter the dataset.
 
     `documents` answer it as wholes, `passages` by themselves, `positives` are texts that stand in no document;
-    `negatives` are texts that were given with it. `paired`: its source gave it texts to train on.
+    `negatives` are texts that were given with it. `paired`: its source gave it texts to train on. `kind`:
+    of a query that the language model wrote.
     """
 
     query: Query
@@ -29,6 +30,7 @@ class Candidate:
     miner: str = ""
     answer: str = ""
     paired: bool = False
+    kind: str = ""
 
     def judged(self) -> bool:
         """Whether anything is known to answer it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from nearer.corpus.link import Linker
@@ -97,6 +97,19 @@ class Given:
             else:
                 self._dropped[rule] = self._dropped.get(rule, 0) + 1
         self._kept += len(kept)
+        return kept
+
+    def believed(
+        self, scored: Iterable[tuple[float, str]], *, zero: float, limit: float | None
+    ) -> list[tuple[float, str]]:
+        """Those whose centred score is within the limit; all of them where there is none."""
+        kept = []
+        for score, text in scored:
+            if limit is None or (limit > 0 and score - zero <= limit):
+                kept.append((score, text))
+            else:
+                self._dropped["false-negative"] = self._dropped.get("false-negative", 0) + 1
+                self._kept -= 1
         return kept
 
     def as_json(self) -> dict[str, Any]:

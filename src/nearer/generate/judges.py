@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
 
 from nearer.ranking.bm25 import Bm25
 
-if TYPE_CHECKING:
-    import numpy as np
-
-Encode = Callable[[Sequence[str], Literal["query", "passage"]], "np.ndarray"]
+Encode = Callable[[Sequence[str], Literal["query", "passage"]], np.ndarray]
 """Texts → vectors, shape (n, dimension). Passages come rendered by the template; prefixes are added by the model."""
+
+ScorePairs = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+"""(query, rendered passage) pairs → relevance, by a cross-encoder; above 0 is more likely relevant than not."""
+
+
+class Judge(Protocol):
+    """Whoever scores passages of the corpus, and other texts, against training queries."""
+
+    def score(self, query: int, passages: Sequence[str]) -> list[float]:
+        """Of one query (its index) with passages (their ids)."""
+
+    def score_texts(self, query: int, texts: Sequence[str]) -> list[float]:
+        """Of one query (its index) with texts."""
 
 
 class Bm25Scores:
@@ -41,7 +53,7 @@ class Teacher:
 
     def score(self, query: int, passages: Sequence[str]) -> list[float]:
         """Of one query (its index) with passages (their ids)."""
-        return [self._product(query, self.passages[self._places[id_]]) for id_ in passages]
+        return self._products(query, self.passages[[self._places[id_] for id_ in passages]]) if passages else []
 
     def learn(self, texts: Sequence[str]) -> None:
         """Encode texts that stand in no document, all at once."""
@@ -51,8 +63,27 @@ class Teacher:
 
     def score_texts(self, query: int, texts: Sequence[str]) -> list[float]:
         """Of one query with texts that were learnt."""
-        return [self._product(query, self._texts[text]) for text in texts]
+        return self._products(query, np.stack([self._texts[text] for text in texts])) if texts else []
 
-    def _product(self, query: int, vector: np.ndarray) -> float:
+    def _products(self, query: int, vectors: np.ndarray) -> list[float]:
         # In double precision: the last bits of a single-precision sum depend on the processor's vector width.
-        return round(float(vector.astype("float64") @ self.queries[query].astype("float64")), 6)
+        products: list[float] = (vectors.astype(np.float64) @ self.queries[query].astype(np.float64)).tolist()
+        return [round(product, 6) for product in products]
+
+
+class CrossTeacher:
+    """A cross-encoder as judge: it reads query and passage together, and costs a forward pass a pair."""
+
+    def __init__(self, score_pairs: ScorePairs, *, queries: Sequence[str], passages: Mapping[str, str]) -> None:
+        self._score_pairs = score_pairs
+        self._queries = queries
+        self._passages = passages
+
+    def score(self, query: int, passages: Sequence[str]) -> list[float]:
+        """Of one query (its index) with passages (their ids)."""
+        return self.score_texts(query, [self._passages[id_] for id_ in passages])
+
+    def score_texts(self, query: int, texts: Sequence[str]) -> list[float]:
+        """Of one query with any texts."""
+        scores = self._score_pairs([(self._queries[query], text) for text in texts]) if texts else ()
+        return [round(float(score), 6) for score in scores]

@@ -13,15 +13,15 @@ from nearer.errors import InputError
 from nearer.generate.candidates import Candidate
 from nearer.generate.corpus import Corpus
 from nearer.generate.forbidden import Forbidden, Given
-from nearer.generate.judges import Bm25Scores, Encode, Teacher
-from nearer.models.contract import render_passage
-from nearer.progress import Progress
+from nearer.generate.judges import Bm25Scores, CrossTeacher, Encode, Judge, ScorePairs, Teacher
+from nearer.generate.retrieval import Retrieval
 from nearer.ranking import dense
-from nearer.ranking.bm25 import Bm25
 from nearer.ranking.mine import DropAudit, merge, mine, teacher_zero
 from nearer.records import Negative, Passage
 
 _MOST: Final = 0.5
+WRITTEN: Final = "llm"
+"""Miner of texts that the language model wrote as negatives: unlike a person's, they are held to the teacher's rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,10 @@ def choose_training_part(
     corpus: Corpus,
     *,
     test_groups: Collection[str],
-    template: str,
     mining: Mining,
+    retrieval: Retrieval,
     encode: Encode,
-    progress: Progress,
+    score_pairs: ScorePairs | None,
 ) -> TrainingPart:
     """Choose the passages that the training queries are pulled to and pushed from.
 
@@ -66,26 +66,36 @@ def choose_training_part(
         passages: as they stand in the dataset.
         corpus: which documents they belong to, and the groups of these.
         test_groups: groups whose passages are never negatives.
-        template: of a passage.
         mining: with `per_query` 0 nothing is mined, nothing is encoded, and the best passage of a document is BM25's.
+        retrieval: finds candidates.
         encode: the dense model.
-        progress: told what takes time.
+        score_pairs: a cross-encoder that judges in the dense model's place, or None.
 
     Raises:
         InputError: most queries lose all their candidates.
     """
-    texts = [render_passage(template, title=p.title, path=p.path, text=p.text) for p in passages.values()]
-    ids = tuple(passages)
-    bm25 = Bm25(ids, texts, progress=progress)
+    retrieval.over(passages)
+    queries = [candidate.query.text for candidate in train]
     if mining.per_query == 0 or not train:
-        ranks = Bm25Scores(bm25, [candidate.query.text for candidate in train])
+        ranks = Bm25Scores(retrieval.bm25, queries)
         positives = {c.query.id: _positives(index, c, passages, corpus, ranks) for index, c in enumerate(train)}
         return TrainingPart(positives=positives, negatives={}, audit={"mined": False})
-    teacher = Teacher(
-        ids, encode(texts, "passage"), encode([candidate.query.text for candidate in train], "query"), encode
+    teacher = Teacher(retrieval.ids, retrieval.vectors, encode(queries, "query"), encode)
+    judge: Judge = teacher
+    if score_pairs is not None:
+        judge = CrossTeacher(score_pairs, queries=queries, passages=retrieval.texts)
+    positives = {c.query.id: _positives(index, c, passages, corpus, judge.score) for index, c in enumerate(train)}
+    return _mine(
+        train,
+        passages,
+        corpus,
+        positives,
+        test_groups=test_groups,
+        mining=mining,
+        retrieval=retrieval,
+        teacher=teacher,
+        judge=judge,
     )
-    positives = {c.query.id: _positives(index, c, passages, corpus, teacher.score) for index, c in enumerate(train)}
-    return _mine(train, passages, corpus, positives, test_groups=test_groups, mining=mining, bm25=bm25, teacher=teacher)
 
 
 def _positives(
@@ -118,39 +128,42 @@ def _mine(
     *,
     test_groups: Collection[str],
     mining: Mining,
-    bm25: Bm25,
+    retrieval: Retrieval,
     teacher: Teacher,
+    judge: Judge,
 ) -> TrainingPart:
     forbidden = Forbidden(train, passages, corpus, positives, test_groups=test_groups)
     teacher.learn([text for candidate in train for text in (*candidate.positives, *candidate.negatives)])
     count = mining.depth + mining.skip_top
     proposals = {
-        "bm25": bm25.search([candidate.query.text for candidate in train], count),
+        "bm25": retrieval.bm25.search([candidate.query.text for candidate in train], count),
         "dense": dense.search(teacher.queries, teacher.passages, teacher.ids, count),
     }
     zero = teacher_zero(
-        teacher.score,
+        judge.score,
         positives=[forbidden.known(index) for index in range(len(train))],
         passages=teacher.ids,
         pairs=mining.random_pairs,
         seed=mining.seed,
     )
+    of_positives = [
+        max(
+            (
+                *judge.score(index, positives[candidate.query.id]),
+                *judge.score_texts(index, candidate.positives),
+            ),
+            default=-float("inf"),
+        )
+        for index, candidate in enumerate(train)
+    ]
     mined, drops = mine(
         [candidate.query.id for candidate in train],
         candidates=lambda index: merge(
             {miner: [hit.target for hit in hits[index]] for miner, hits in proposals.items()}, skip_top=mining.skip_top
         ),
         forbidden=forbidden.rules,
-        score=teacher.score,
-        positive_scores=[
-            max(
-                *teacher.score(index, positives[candidate.query.id]),
-                *teacher.score_texts(index, candidate.positives),
-                -float("inf"),
-                -float("inf"),
-            )
-            for index, candidate in enumerate(train)
-        ],
+        score=judge.score,
+        positive_scores=of_positives,
         zero=zero,
         max_share=mining.max_share_of_positive,
         limit=mining.per_query,
@@ -158,14 +171,27 @@ def _mine(
     given = Given(forbidden)
     negatives: dict[str, tuple[Negative, ...]] = {}
     for index, candidate in enumerate(train):
-        texts = given.allowed(index, candidate)[: mining.per_query]
-        scores = teacher.score_texts(index, texts)
+        positive = of_positives[index] - zero
+        limit = mining.max_share_of_positive * positive if candidate.miner == WRITTEN else None
+        texts = given.allowed(index, candidate)
+        pairs = given.believed(zip(judge.score_texts(index, texts), texts, strict=True), zero=zero, limit=limit)
         own = [
-            Negative(miner=candidate.miner, score=round(score - zero, 6), text=text)
-            for score, text in zip(scores, texts, strict=True)
+            Negative(
+                miner=candidate.miner,
+                score=round(score - zero, 6),
+                text=text,
+                share=round((score - zero) / positive, 4) if positive > 0 else None,
+            )
+            for score, text in pairs[: mining.per_query]
         ]
         left = mined[candidate.query.id][: mining.per_query - len(own)]
-        found = [*own, *(replace(negative, score=round(negative.score, 6)) for negative in left)]
+        found = [
+            *own,
+            *(
+                replace(negative, score=round(negative.score, 6), share=round(negative.share or 0.0, 4))
+                for negative in left
+            ),
+        ]
         if found:
             negatives[candidate.query.id] = tuple(
                 sorted(found, key=lambda n: (-n.score, n.corpus_id or "", n.text or ""))

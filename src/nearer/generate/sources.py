@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,10 @@ from nearer.generate.audit import Audit
 from nearer.generate.candidates import Candidate, from_file, from_questions, merge_by_id
 from nearer.generate.corpus import Corpus
 from nearer.generate.headings import from_headings
+from nearer.generate.written import Writer
 from nearer.progress import Progress
 
-Source = Literal["queries", "hypothetical", "headings", "enhanced"]
+Source = Literal["queries", "hypothetical", "headings", "enhanced", "llm"]
 
 
 def gather(
@@ -26,19 +27,32 @@ def gather(
     queries: Path | None,
     enhanced: Path | None,
     min_query_characters: int,
-    llm_model: str | None,
+    writer: Callable[[], Writer] | None,
     audit: Audit,
     progress: Progress,
+    may_be_empty: bool = False,
 ) -> list[Candidate]:
     """Every query that something is known to answer, from all sources that are asked for.
 
-    `auto` takes the user's queries, the enhanced file and the hypothetical questions as far as they are there, and the
-    headings only when none of these gives a query with an answer. Somebody who names an LLM wants its questions, so
-    then headings must be asked for by name.
+    `auto` takes the user's queries, the enhanced file and the hypothetical questions as far as they are there. When
+    none of these gives a query with an answer, the language model writes some, or there is none and headings serve.
+    The user's queries that nothing judges are judged by the language model, if there is one.
+
+    Args:
+        corpus: the documents.
+        sources: `auto`, or by name.
+        queries: the user's own, if any.
+        enhanced: an `eval_enhanced.jsonl`, if any.
+        min_query_characters: shorter queries are left out.
+        writer: makes the language model ready; called when it is needed only. None: none is named.
+        audit: hears of every query that is left out.
+        progress: told what happens.
+        may_be_empty: no query is no error.
 
     Raises:
-        InputError: a source that is asked for by name was not given, no source gives a query with an answer, or two
-            queries have one id.
+        InputError: a source that is asked for by name was not given, no source gives a query with an answer, two
+            queries have one id, or the language model cannot be asked.
+        OutOfReach: the language model does not answer.
     """
     wanted = {"queries", "enhanced", "hypothetical"} if sources == "auto" else set(sources)
     for name, path in (("queries", queries), ("enhanced", enhanced)):
@@ -49,6 +63,13 @@ def gather(
                 rule="a source that is asked for is there",
                 way_out=f"set generate.{name}, or take {name!r} out of generate.sources",
             )
+    if "llm" in wanted and writer is None:
+        raise InputError(
+            "generate.sources asks for 'llm' and generate.llm_model names none",
+            where="generate.llm_model",
+            rule="a source that is asked for is there",
+            way_out="set generate.llm_model, or take 'llm' out of generate.sources",
+        )
     own, extra = (
         _read(path if name in wanted else None, corpus, audit=audit)
         for name, path in (("queries", queries), ("enhanced", enhanced))
@@ -56,23 +77,40 @@ def gather(
     candidates = merge_by_id(own, extra, audit=audit)
     candidates += from_questions(corpus) if "hypothetical" in wanted else []
     unjudged = [candidate for candidate in candidates if not candidate.judged()]
-    for candidate in unjudged:
-        audit.drop("no-judgment", query_id=candidate.query.id, text=candidate.query.text)
-    if unjudged:
-        progress.warn("queries without a judgment are left out", queries=len(unjudged), of=len(candidates))
-    judged = [candidate for candidate in candidates if candidate.judged()]
-    if "headings" in wanted or (sources == "auto" and not judged and not llm_model):
+    judged = _judged(candidates, unjudged, corpus, writer=writer, audit=audit, progress=progress)
+    if "headings" in wanted or (sources == "auto" and not judged and writer is None):
         headings = from_headings(corpus, audit=audit)
         if headings and sources == "auto":
             progress.warn(
                 "no other source gives a query with an answer: headings are the queries", queries=len(headings)
             )
         judged += headings
-    if not judged:
-        raise _nothing(corpus, unjudged, queries=queries or enhanced, llm_model=llm_model)
-    if llm_model:
-        progress.warn("this release asks no LLM: queries come from what is there", llm_model=llm_model)
+    if writer is not None and ("llm" in wanted or (sources == "auto" and not judged and not unjudged)):
+        judged += writer().write(corpus, known=judged, audit=audit)
+    if not judged and not may_be_empty:
+        raise _nothing(corpus, unjudged, queries=queries or enhanced, audit=audit)
     return _usable(judged, min_query_characters=min_query_characters, audit=audit)
+
+
+def _judged(
+    candidates: Sequence[Candidate],
+    unjudged: Sequence[Candidate],
+    corpus: Corpus,
+    *,
+    writer: Callable[[], Writer] | None,
+    audit: Audit,
+    progress: Progress,
+) -> list[Candidate]:
+    """The candidates with an answer, in their order: those that the language model finds one for among them."""
+    marked: dict[str, Candidate] = {}
+    if unjudged and writer is not None:
+        marked = {candidate.query.id: candidate for candidate in writer().mark(unjudged, corpus, audit=audit)}
+    for candidate in unjudged if writer is None else ():
+        audit.drop("no-judgment", query_id=candidate.query.id, text=candidate.query.text)
+    if left := len(unjudged) - len(marked):
+        progress.warn("queries without a judgment are left out", queries=left, of=len(candidates))
+    found = (marked.get(candidate.query.id, candidate) for candidate in candidates)
+    return [candidate for candidate in found if candidate.judged()]
 
 
 def _read(path: Path | None, corpus: Corpus, *, audit: Audit) -> list[Candidate]:
@@ -91,7 +129,7 @@ def _usable(judged: Sequence[Candidate], *, min_query_characters: int, audit: Au
         if id_ in seen:
             raise InputError(
                 f"two queries have the id {id_!r}: {seen[id_]!r} and {text!r}",
-                rule="query ids are distinct; `<document>:h<n>` and `<document>:s<n>` are nearer's own",
+                rule="query ids are distinct; `<document>:h<n>`, `:s<n>` and `:q<hash>` are nearer's own",
                 way_out="rename the query",
             )
         seen[id_] = text
@@ -102,9 +140,7 @@ def _usable(judged: Sequence[Candidate], *, min_query_characters: int, audit: Au
     return usable
 
 
-def _nothing(
-    corpus: Corpus, unjudged: Sequence[Candidate], *, queries: Path | None, llm_model: str | None
-) -> InputError:
+def _nothing(corpus: Corpus, unjudged: Sequence[Candidate], *, queries: Path | None, audit: Audit) -> InputError:
     """Why there is no query with an answer, and what would give some."""
     count = len(corpus.of_document)
     if unjudged:
@@ -113,12 +149,13 @@ def _nothing(
         what = f"no query has a judgment that says what answers it: {named}{more}"
     else:
         what = f"nothing gives a query: the {count} documents have no hypothetical questions (and no usable headings)"
-    if llm_model:
-        what += f"; generate.llm_model names {llm_model!r}, but asking an LLM for questions is not in this release"
+    if audit.counts:
+        what += "; left out: " + ", ".join(f"{rule} {number}" for rule, number in sorted(audit.counts.items()))
     return InputError(
         what,
         where=str(queries) if unjudged and queries else "generate",
         rule="at least one source gives queries with answers",
         way_out="give one of: `ground_truth_doc_id` in the queries, `hypothetical_questions` in the documents, "
-        "an eval_enhanced.jsonl (generate.enhanced), or documents with `## ` headings and generate.sources: [headings]",
+        "an eval_enhanced.jsonl (generate.enhanced), a language model (generate.llm_model), or documents with `## ` "
+        "headings and generate.sources: [headings]",
     )

@@ -73,7 +73,7 @@ def load_embedder(
         )
     known = Contract.load(source.path)
     bare = not (source.path / "modules.json").is_file()
-    with _readable(source):
+    with readable(source):
         if bare:
             model = _wrap_checkpoint(source, device=device, trust_remote_code=trust_remote_code, pooling=pooling)
         else:
@@ -137,7 +137,7 @@ def load_reranker(
             way_out="train one: `nearer train reranker`",
         )
     known = Contract.load(source.path) if ready else None
-    with _readable(source):
+    with readable(source):
         model = _load_cross_encoder(source, device=device, trust_remote_code=trust_remote_code, new_head=not ready)
         _prepare_tokenizer(model, source)
         model.activation_fn = nn.Identity()
@@ -180,7 +180,7 @@ def refuse_remote_code(source: ModelSource, *, trust_remote_code: bool) -> None:
     own = []
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         own.append(f"model type {config.get('model_type')!r}")
-    with _readable(source):
+    with readable(source):
         own += _own_tokenizer(source.path)
         modules = source.path / "modules.json"
         if modules.is_file():
@@ -208,7 +208,7 @@ def _own_tokenizer(directory: Path) -> list[str]:
 
 
 @contextmanager
-def _readable(source: ModelSource) -> Iterator[None]:
+def readable(source: ModelSource) -> Iterator[None]:
     """Turn whatever the libraries raise over a model that they cannot read into words."""
     import torch
 

@@ -6,11 +6,10 @@ k1 = 1.5 and b = 0.75 are the usual values, not tuned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nearer.progress import Progress, Silent
 from nearer.ranking.tokenise import tokenise
-from nearer.ranking.top import top
 from nearer.records import Hit
 
 
@@ -24,17 +23,24 @@ class Bm25:
     """
 
     def __init__(self, ids: Sequence[str], texts: Sequence[str], *, progress: Progress | None = None) -> None:
-        import bm25s
-
-        if len(ids) != len(texts):
-            raise ValueError(f"{len(ids)} ids for {len(texts)} texts")
-        # Ascending ids make "the smaller position" mean "the smaller id" where scores tie.
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        self.ids = tuple(ids[index] for index in order)
+        order = _order(ids, texts)
         tracked = (progress or Silent()).track(
             tokenise([texts[index] for index in order]), what="BM25: morphemes of the passages", total=len(ids)
         )
-        terms = list(tracked)
+        self._build([ids[index] for index in order], list(tracked))
+
+    @classmethod
+    def of_terms(cls, ids: Sequence[str], terms: Sequence[Sequence[str]]) -> Bm25:
+        """An index over texts that are terms already, shape (n,)."""
+        order = _order(ids, terms)
+        index = cls.__new__(cls)
+        index._build([ids[place] for place in order], [list(terms[place]) for place in order])  # noqa: SLF001 - another constructor
+        return index
+
+    def _build(self, ids: Sequence[str], terms: list[list[str]]) -> None:
+        import bm25s
+
+        self.ids = tuple(ids)
         self._vocabulary = {term for text in terms for term in text}
         self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75, backend="numpy")
         if self._vocabulary:
@@ -50,13 +56,33 @@ class Bm25:
             queries: shape (m,).
             k: at most so many hits a query.
         """
+        return self.search_terms(tokenise(queries), k)
+
+    def search_terms(self, queries: Iterable[Sequence[str]], k: int) -> list[list[Hit]]:
+        """The same for queries that are terms already. One row of scores at a time: memory is flat in the queries."""
+        import numpy as np
+
         found: list[list[Hit]] = []
-        for terms in tokenise(queries):
+        for terms in queries:
             known = [term for term in terms if term in self._vocabulary]
             if not known:
                 found.append([])
                 continue
             scores = self._index.get_scores(known)  # (n,)
-            best = top(scores[None, :], k)[0]
-            found.append([Hit(self.ids[index], float(scores[index])) for index in best if scores[index] > 0])
+            places = scores.nonzero()[0]
+            values = scores[places]
+            if len(values) > k:
+                bound = np.partition(values, -k)[-k]  # the k-th largest; those that tie with it are looked at too
+                places, values = places[values >= bound], values[values >= bound]
+            # Ids are ascending, and a stable sort keeps them so where scores tie.
+            best = np.argsort(-values, kind="stable")[:k]
+            pairs = zip(places[best].tolist(), values[best].tolist(), strict=True)
+            found.append([Hit(self.ids[place], score) for place, score in pairs])
         return found
+
+
+def _order(ids: Sequence[str], texts: Sequence[object]) -> list[int]:
+    """Positions in ascending order of the ids."""
+    if len(ids) != len(texts):
+        raise ValueError(f"{len(ids)} ids for {len(texts)} texts")
+    return sorted(range(len(ids)), key=ids.__getitem__)

@@ -87,12 +87,7 @@ def search(
                 np.take_along_axis(best_scores, chosen, axis=1),
                 np.take_along_axis(best_ranks, chosen, axis=1),
             )
-        for scores_row, ranks_row in zip(best_scores, best_ranks, strict=True):
-            found.append(
-                [
-                    Hit(ids[order[place]], float(score))
-                    for score, place in zip(scores_row, ranks_row, strict=True)
-                    if score > -np.inf
-                ]
-            )
+        for scores_row, places in zip(best_scores.tolist(), order[best_ranks].tolist(), strict=True):
+            pairs = zip(places, scores_row, strict=True)
+            found.append([Hit(ids[place], score) for place, score in pairs if score > -np.inf])
     return found

@@ -54,12 +54,12 @@ class DropAudit:
     kept: int = 0
     queries_without_negatives: int = 0
 
-    def drop(self, rule: str, case: Drop) -> None:
-        """Count one dropped candidate."""
+    def drop(self, rule: str, query_id: str, case: Callable[[], Drop]) -> None:
+        """Count one dropped candidate; most are only counted, so the case is made when it is kept."""
         self.counts[rule] = self.counts.get(rule, 0) + 1
         seen = self.samples.setdefault(rule, [])
-        if len(seen) < _SAMPLES_PER_RULE and all(other.query_id != case.query_id for other in seen):
-            seen.append(case)
+        if len(seen) < _SAMPLES_PER_RULE and all(other.query_id != query_id for other in seen):
+            seen.append(case())
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `audit.json`, rules in alphabetical order."""
@@ -182,14 +182,17 @@ def mine(
         rules = forbidden(index)
 
         def drop(rule: str, passage: str, score: float | None, *, at: Mapping[str, str] = proposed) -> None:
-            case = Drop(
-                query_id=query_id,  # noqa: B023 - called within this turn of the loop only
-                passage_id=passage,
-                miner=at[passage],
-                score=score,
-                positive_score=None if score is None else positive,  # noqa: B023
+            audit.drop(
+                rule,
+                query_id,  # noqa: B023 - called within this turn of the loop only
+                lambda: Drop(
+                    query_id=query_id,  # noqa: B023
+                    passage_id=passage,
+                    miner=at[passage],
+                    score=score,
+                    positive_score=None if score is None else positive,  # noqa: B023
+                ),
             )
-            audit.drop(rule, case)
 
         allowed = []
         for passage in proposed:
@@ -208,7 +211,7 @@ def mine(
             elif len(kept) >= limit:
                 drop(NOT_NEEDED, passage, value)
             else:
-                kept.append(Negative(miner=proposed[passage], score=value, corpus_id=passage))
+                kept.append(Negative(miner=proposed[passage], score=value, corpus_id=passage, share=value / positive))
         mined[query_id] = tuple(sorted(kept, key=lambda negative: (-negative.score, str(negative.corpus_id))))
         audit.kept += len(kept)
         audit.queries_without_negatives += not kept

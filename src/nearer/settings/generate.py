@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from nearer.settings.llm import LlmSettings
 from nearer.settings.section import Address, OpenShare, Section, execution
 
 
@@ -32,6 +33,8 @@ class NegativesSettings(Section):
     """A candidate whose centred teacher score is above this share of the positive's is dropped as a false negative."""
     random_pairs: PositiveInt = 2000
     """Random query-passage pairs whose mean score is the teacher's zero."""
+    teacher: Literal["embedder", "reranker"] = "embedder"
+    """Who scores candidates against the positive: the embedder, or `generate.reranker`, slower and closer."""
 
 
 class GenerateSettings(Section):
@@ -47,9 +50,10 @@ class GenerateSettings(Section):
         None, description="An existing `eval_enhanced.jsonl`: query, ideal contexts and hard negatives, imported."
     )
     output_dir: Address = execution("datasets/dataset", description="Address of the dataset that is made.")
-    sources: Literal["auto"] | list[Literal["queries", "hypothetical", "headings", "enhanced"]] = "auto"
-    """Where queries come from. `auto`: the user's queries with judgments, the enhanced file and hypothetical questions
-    as far as they are there; headings only when none of these is."""
+    sources: Literal["auto"] | list[Literal["queries", "hypothetical", "headings", "enhanced", "llm"]] = "auto"
+    """Where queries come from. `auto`: the user's queries, the enhanced file and hypothetical questions as far as they
+    are there; when none of these gives a query with an answer, the language model writes them, if `llm_model` names
+    one, else headings. The user's queries without judgments are judged by the language model."""
     real_queries: Literal["auto", "test", "split"] = "auto"
     """`test`: all real queries are test, and the documents that they point to never train. `split`: real queries are
     split like the others. `auto`: `test` when another source can train, else `split`."""
@@ -68,7 +72,17 @@ class GenerateSettings(Section):
     )
     max_queries: PositiveInt | None = None
     """At most so many queries, drawn with the seed; null: all."""
-    llm_model: str | None = execution(None, description="The guide's LLM; used by a later release only.")
-    max_concurrent: PositiveInt = execution(2, description="LLM calls at once; used by a later release only.")
-    request_delay: Annotated[float, Field(ge=0.0)] = execution(1.0, description="Seconds between LLM calls.")
+    reranker: str | None = execution(
+        None,
+        description="A cross-encoder that judges in the embedder's place; see negatives.teacher, llm.answerable_by.",
+    )
+    llm_model: str | None = execution(
+        None,
+        description="The language model: the endpoint's name for it, or (`llm.backend: transformers`) where it is.",
+    )
+    max_concurrent: PositiveInt = execution(8, description="Calls of the language model at once.")
+    request_delay: Annotated[float, Field(ge=0.0)] = execution(
+        0.0, description="Seconds between the starts of two calls of the language model."
+    )
+    llm: LlmSettings = LlmSettings()
     batch_tokens: PositiveInt = execution(8192, description="Padded tokens a forward pass of the embedder.")

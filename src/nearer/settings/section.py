@@ -28,9 +28,11 @@ class Section(BaseModel):
 
     def result_fields(self) -> dict[str, Any]:
         """The fields that change the result, as plain JSON values: what the fingerprint hashes."""
-        kept = {
-            name
-            for name, info in type(self).model_fields.items()
-            if not (isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("execution"))
-        }
-        return self.model_dump(mode="json", include=kept)
+        plain = self.model_dump(mode="json")
+        kept: dict[str, Any] = {}
+        for name, info in type(self).model_fields.items():
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("execution"):
+                continue
+            value = getattr(self, name)
+            kept[name] = value.result_fields() if isinstance(value, Section) else plain[name]
+        return kept

@@ -47,7 +47,7 @@ class LocalSpace:
                     raise
                 if not self._create_without_link(temporary, path):
                     return False
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return True
 
     def _create_without_link(self, temporary: Path, path: Path) -> bool:
@@ -67,7 +67,7 @@ class LocalSpace:
         with _temporary(path) as temporary:
             _write(temporary, data)
             temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def upload(self, source: Path, key: str, remains: Sequence[Remains] = ()) -> None:  # noqa: ARG002
         """Write or replace a file with a local file's bytes. A symbolic link is followed and copied."""
@@ -79,7 +79,7 @@ class LocalSpace:
                 link_or_copy(source, temporary)
             sync_file(temporary)
             temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def remains(self, prefix: str) -> Mapping[str, Sequence[Remains]]:  # noqa: ARG002
         """Nothing: linking a file again costs less than comparing it."""
@@ -93,7 +93,7 @@ class LocalSpace:
             if path.is_dir() and not path.is_symlink():
                 _remove_empty_directories(path)  # an older artifact had a directory of this name
             temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def list(self, prefix: str) -> Mapping[str, Stat]:
         """All files below the directory, links not followed."""
@@ -204,7 +204,8 @@ def sync_file(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make what was made, renamed or removed in a directory last."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

