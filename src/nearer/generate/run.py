@@ -18,7 +18,7 @@ from nearer.store.manifest import raw_fingerprint
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT: int = 1
+FORMAT: int = 2
 
 
 def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
