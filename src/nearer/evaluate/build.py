@@ -19,7 +19,7 @@ from nearer.evaluate.first import Caches, Model, first_stage, rendered, reranker
 from nearer.evaluate.gates import Rules, gates
 from nearer.evaluate.heldout import HeldOut, held_out
 from nearer.evaluate.leakage import Leakage
-from nearer.evaluate.lineup import OWN_EMBEDDER, OWN_RERANKER, Lineup, line_up
+from nearer.evaluate.lineup import OWN_EMBEDDER, Lineup, line_up
 from nearer.evaluate.page import Background, page
 from nearer.evaluate.report import assemble, write
 from nearer.evaluate.rerank import pairs_of, rerank, score_pairs
@@ -314,6 +314,3 @@ def _forgetting(
         scores = system(held, runs[entry.retriever], entry=entry, depth=deep, ks=plan.ks).scores
         values.append({query: found[rules.measure] for query, found in scores.per_query.items()})
     return compare(*values, held.groups, plan.seed, confidence=rules.confidence)
-
-
-__all__ = ["OWN_RERANKER", "Plan", "build"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -76,6 +78,16 @@ class Lineup:
             for before, after in dict.fromkeys(found)
             if before is not None and after is not None and before != after and {before, after} <= known
         ]
+
+
+def roles(models: Sequence[str]) -> dict[str, str]:
+    """Roles of further models, each the last part of its name: what they are called in the report and in file names."""
+    found: dict[str, str] = {}
+    for model in models:
+        plain = re.sub(r"[^a-z0-9_.]+", "_", model.rstrip("/").rpartition("/")[2].lower()).strip("_.") or "model"
+        numbered = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
+        found[next(name for name in numbered if name not in found and name not in ROLES)] = model
+    return found
 
 
 def line_up(

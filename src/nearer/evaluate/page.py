@@ -48,7 +48,7 @@ def page(
         lstrip_blocks=True,
     )
     head, rows = table.systems(report)
-    return environment.get_template("report.html.jinja").render(
+    text = environment.get_template("report.html.jinja").render(
         report=report,
         facts=table.facts(report).splitlines(),
         systems={"head": head, "rows": rows, "best": _best(rows)},
@@ -72,6 +72,7 @@ def page(
         lineage="\n".join(background.lineage),
         settings=json.dumps(background.settings, ensure_ascii=False, indent=2),
     )
+    return text.strip() + "\n"
 
 
 def _best(rows: Sequence[Sequence[str]]) -> list[str]:

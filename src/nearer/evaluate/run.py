@@ -157,7 +157,7 @@ def _names(settings: Settings) -> dict[str, str]:
         "base": resolve.eval_base_embedder(settings) if _wants_base(settings) else None,
         lineup.OWN_EMBEDDER: section.incumbent,
         "tuned": resolve.eval_embedder(settings),
-        **section.models,
+        **lineup.roles(section.models),
         lineup.OWN_RERANKER: section.incumbent_reranker,
         lineup.BASE_RERANKER: resolve.eval_base_reranker(settings),
         lineup.RERANKER: resolve.eval_reranker(settings),

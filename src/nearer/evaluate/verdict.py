@@ -82,7 +82,7 @@ def primary(
             name="primary", state=state, sentence=f"{told}no difference; every query has the same {measure} in both."
         )
     told += f"{measure} {effect(found, confidence=confidence)}, p = {found.p_value:.2g}"
-    asked = f"the least effect that counts is {points(minimum)}"
+    asked = f"the least effect that counts is {100 * minimum:.1f} points"
     if state == "pass":
         return Check(name="primary", state=state, sentence=f"{told}; {asked}.")
     if state == "fail":
@@ -97,7 +97,7 @@ def effect(found: Comparison, *, confidence: float) -> str:
     ends = f"{points(found.low, unit='')} … {points(found.high, unit='')}" if found.low == found.low else "not known"  # noqa: PLR0124
     return (
         f"{found.before:.3f} → {found.after:.3f}, {points(found.difference)} "
-        f"({100 * confidence:g} % interval {ends})"
+        f"({100 * confidence:g}\u00a0% interval {ends})"
     )
 
 

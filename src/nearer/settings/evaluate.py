@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from nearer.settings.section import Address, OpenShare, Ranks, Section, Share, execution
-
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]{0,39}$")]
-RESERVED = frozenset(
-    ("bm25", "base", "tuned", "incumbent", "incumbent_embedder", "incumbent_reranker", "base_reranker", "reranker")
-)
 
 
 class VerdictSettings(Section):
@@ -75,8 +70,10 @@ class EvalSettings(Section):
         description="Reranker before; default: `train.reranker.base_model`, and only if it already is a cross-encoder.",
     )
     reranker: str | None = execution(None, description="Reranker after; default: the output of `train.reranker`.")
-    models: dict[ModelName, Address] = execution(
-        {}, description="Further models by the name that they have in the report; a cross-encoder is a reranker."
+    models: list[Address] = execution(
+        [],
+        description="Further models to compare with, each shown by the last part of its name; a cross-encoder takes part as "
+        "a reranker.",
     )
     general: str | None = execution(
         None,
@@ -103,10 +100,3 @@ class EvalSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
     trust_remote_code: bool = False
     """Run Python code that comes with a model. Only for models whose code you have read."""
-
-    @model_validator(mode="after")
-    def _names(self) -> EvalSettings:
-        taken = sorted(RESERVED & self.models.keys())
-        if taken:
-            raise ValueError(f"eval.models must not use the names {', '.join(taken)}, which have a meaning already")
-        return self
