@@ -91,7 +91,11 @@ def main() -> None:
         code = run(["eval", "-c", str(path)])
         report = json.loads((Path(fields["output_dir"]) / "report.json").read_text(encoding="utf-8"))
         verdict = report["verdict"]
-        good = verdict["decision"] == right and any(word in one for one in verdict["reasons"]) and code == 3 * (right != "ship")
+        good = (
+            verdict["decision"] == right
+            and any(word in one for one in verdict["reasons"])
+            and code == 3 * (right != "ship")
+        )
         wrong += not good
         print(f"\n{'ok' if good else 'WRONG'}: {name}: {verdict['decision']} (right: {right}), exit code {code}\n")
     sys.exit(bool(wrong))

@@ -196,7 +196,11 @@ def test_adding_a_system_computes_only_that_system(finished: Store, models: Path
     changed = settings(models, models=further, output_dir="more")
     run(changed, finished, heard)
     steps = [line for line in heard.lines if line.startswith(("encoding", "BM25", "exact"))]
-    assert [line.partition(",")[0] for line in steps] == ["encoding passage texts", "encoding query texts", "exact search"]
+    assert [line.partition(",")[0] for line in steps] == [
+        "encoding passage texts",
+        "encoding query texts",
+        "exact search",
+    ]
     report = json.loads((finished.open("more").path / "report.json").read_text(encoding="utf-8"))
     assert {"bare", "bare-hybrid", "bare+reranker", "tuned+third_cross"} <= report["systems"].keys()
     before = report_of(finished)["systems"]
@@ -343,8 +347,10 @@ def test_the_plan_says_what_is_there_and_touches_nothing(store: Store, models: P
     planned = plan(settings(models, dataset="other", base_reranker=None), store)
     states = {entry.name: entry.state for entry in planned.inputs}
     assert states == {"dataset": "missing", "base": "there", "tuned": "there", "reranker": "there"}
-    assert planned.notes[0].startswith("systems: bm25, bm25+reranker, base, base+reranker, incumbent, base-hybrid+reranker")
-    assert planned.notes[1] == "the verdict: tuned-hybrid+reranker against incumbent, by nDCG@10"
+    assert planned.notes[0].startswith(
+        "systems: bm25, bm25+reranker, base, base+reranker, incumbent, base-hybrid+reranker"
+    )
+    assert planned.notes[1] == "verdict: tuned-hybrid+reranker against incumbent, by nDCG@10"
     assert everything() == before
     without = {"reranker": None, "base_reranker": None, "bm25": False}
     assert plan(settings(models, **without), store).state == "would be made"

@@ -62,7 +62,9 @@ def store(workdir: Path) -> Store:
     return found
 
 
-def settings(models: Path, /, *, base: str = "weak", tuned: str = "good", verdict: dict[str, Any] | None = None, **changes: Any) -> Settings:
+def settings(
+    models: Path, /, *, base: str = "weak", tuned: str = "good", verdict: dict[str, Any] | None = None, **changes: Any
+) -> Settings:
     fields = {
         "dataset": "data",
         "base_embedder": str(models / base),
@@ -160,7 +162,11 @@ def test_too_few_real_queries_make_it_inconclusive(store: Store, models: Path) -
 
 def test_the_tuned_embedder_must_beat_bm25(store: Store, models: Path) -> None:
     """A weak embedder that is better than the one before is still worse than words alone."""
-    run(settings(models, base="blind", tuned="weak", bm25=True, verdict={"baseline": "base", "candidate": "tuned"}), store, Silent())
+    run(
+        settings(models, base="blind", tuned="weak", bm25=True, verdict={"baseline": "base", "candidate": "tuned"}),
+        store,
+        Silent(),
+    )
     assert state(store, "bm25") == "fail"
     assert verdict_of(store)["decision"] == "do not ship"
 
@@ -172,9 +178,13 @@ def test_what_is_forgotten_on_a_second_dataset_counts(store: Store, models: Path
     beir = Path("beir")
     (beir / "qrels").mkdir(parents=True)
     rows = [{"_id": one.id, "title": one.title, "text": one.text} for one in other.passages.values()]
-    (beir / "corpus.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    (beir / "corpus.jsonl").write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     asked = [{"_id": one.id, "text": one.text} for one in other.queries.values()]
-    (beir / "queries.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked), encoding="utf-8")
+    (beir / "queries.jsonl").write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked), encoding="utf-8"
+    )
     lines = ["query-id\tcorpus-id\tscore", *(f"{one.query_id}\t{one.target}\t1" for one in other.test)]
     (beir / "qrels/test.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run(settings(models, base="good", tuned=tuned, general="beir"), store, Silent())

@@ -80,7 +80,9 @@ def test_the_rate_of_wrong_shipping_over_thousands_of_evaluations(queries: int) 
     for minimum in (0.0, MINIMUM):
         found = states(times, effect=0.0, queries=queries, samples=2000, minimum=minimum)
         rate = found["pass"] / times
-        print(f"{queries} queries, no effect, minimum {minimum}: {times} evaluations, shipped {rate:.2%}, {dict(found)}")
+        print(
+            f"{queries} queries, no effect, minimum {minimum}: {times} evaluations, shipped {rate:.2%}, {dict(found)}"
+        )
         assert found["pass"] <= most_by_chance(times, (1 - CONFIDENCE) / 2)
 
 
@@ -90,6 +92,8 @@ def test_the_power_over_a_thousand_evaluations() -> None:
     times, queries = 1000, needed()
     found = states(times, effect=STATED, queries=queries, samples=2000)
     rate = found["pass"] / times
-    print(f"{queries} queries, effect {STATED}: {times} evaluations, shipped {rate:.2%} (stated {POWER:.0%}), {dict(found)}")
+    print(
+        f"{queries} queries, effect {STATED}: {times} evaluations, shipped {rate:.2%} (stated {POWER:.0%}), {dict(found)}"
+    )
     assert rate >= POWER - 3 * math.sqrt(POWER * (1 - POWER) / times)
     assert found["fail"] == 0

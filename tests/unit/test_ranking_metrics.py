@@ -113,13 +113,16 @@ def test_attainable_values_are_those_of_a_perfect_system() -> None:
 
 
 PEERS = {"RR@10": "recip_rank_10", "nDCG@10": "ndcg_cut_10", "AP": "map", "Rprec": "Rprec"}
-PEERS |= {f"{ours}@{k}": f"{theirs}_{k}" for ours, theirs in (("R", "recall"), ("P", "P"), ("Success", "success")) for k in KS}
+PEERS |= {
+    f"{ours}@{k}": f"{theirs}_{k}" for ours, theirs in (("R", "recall"), ("P", "P"), ("Success", "success")) for k in KS
+}
 
 
 @settings(deadline=None, max_examples=80)
 @given(
     runs=st.dictionaries(
-        st.sampled_from(["q1", "q2", "q3", "q4"]), st.lists(st.tuples(st.sampled_from(TARGETS), st.integers(0, 3)), max_size=14)
+        st.sampled_from(["q1", "q2", "q3", "q4"]),
+        st.lists(st.tuples(st.sampled_from(TARGETS), st.integers(0, 3)), max_size=14),
     ),
     judged=st.dictionaries(
         st.sampled_from(["q1", "q2", "q3"]), grades.filter(lambda found: any(found.values())), min_size=1

@@ -125,7 +125,8 @@ def test_the_randomisation_test_is_near_ranxs() -> None:
     runs = {}
     for name, skill in (("before", 0.0), ("after", 0.8)):
         runs[name] = {
-            query: {f"d{target}": float(draw.normal() + skill * (target == 0)) for target in range(8)} for query in qrels
+            query: {f"d{target}": float(draw.normal() + skill * (target == 0)) for target in range(8)}
+            for query in qrels
         }
     peers = [ranx.Run(found, name=name) for name, found in runs.items()]
     report = ranx.compare(

@@ -86,7 +86,9 @@ class Dataset:
         negatives = ({"query_id": query, "negatives": [*map(_short, hard)]} for query, hard in self.negatives.items())
         _write_lines(directory / NEGATIVES, negatives)
         if self.ideal_contexts:
-            snippets = ({"query_id": query, "contexts": [*map(list, found)]} for query, found in self.ideal_contexts.items())
+            snippets = (
+                {"query_id": query, "contexts": [*map(list, found)]} for query, found in self.ideal_contexts.items()
+            )
             _write_lines(directory / IDEAL_CONTEXTS, snippets)
         for name, judgments in (("train", self.train), ("test", self.test)):
             _write_qrels(directory / "qrels" / f"{name}.tsv", judgments, level="passage")

@@ -4,53 +4,34 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from nearer import process
 from nearer.corpus.dataset import Dataset
 from nearer.errors import InputError
 from nearer.evaluate.cases import cases
 from nearer.evaluate.collapse import collapse
 from nearer.evaluate.evidence import Change, changes, choose, populations
-from nearer.evaluate.first import Caches, Model, first_stage, rendered, reranker_seconds
+from nearer.evaluate.first import Caches, Model, first_stage
 from nearer.evaluate.gates import Rules, gates
-from nearer.evaluate.heldout import HeldOut, held_out
+from nearer.evaluate.general import forgetting
+from nearer.evaluate.heldout import held_out
 from nearer.evaluate.leakage import Leakage
-from nearer.evaluate.lineup import OWN_EMBEDDER, Lineup, line_up
+from nearer.evaluate.lineup import Lineup, line_up
 from nearer.evaluate.page import Background, page
+from nearer.evaluate.protocol import Protocol
 from nearer.evaluate.report import assemble, write
-from nearer.evaluate.rerank import pairs_of, rerank, score_pairs
-from nearer.evaluate.runs import Kept, cached, digest
+from nearer.evaluate.second import second_stage
 from nearer.evaluate.slices import slices
 from nearer.evaluate.speed import speed
 from nearer.evaluate.systems import System, system
 from nearer.evaluate.verdict import Check, Verdict, decide, primary
 from nearer.progress import Progress
 from nearer.ranking import metrics
-from nearer.ranking.compare import Comparison, compare, queries_needed
+from nearer.ranking.compare import queries_needed
 from nearer.records import Run
-
-DEPTH: Final = 100
-"""Results a query that are kept and scored, unless reranking or a K asks for more: what MAP looks at."""
-_SEEN_BY_MEASURES: Final = 10
-"""nDCG@10 and RR@10 look so far, whatever the Ks are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How the systems are evaluated: see the fields of the same names of `eval`."""
-
-    ks: Sequence[int]
-    rerank_depth: int
-    bm25: bool
-    alpha: float
-    max_queries: int | None
-    batch_tokens: int
-    speed_queries: int
-    seed: int
 
 
 def build(
@@ -62,7 +43,7 @@ def build(
     embedders: Mapping[str, Model],
     rerankers: Mapping[str, Model],
     incumbent: str | None,
-    plan: Plan,
+    plan: Protocol,
     rules: Rules,
     background: Background,
     ideal_contexts: Mapping[str, int] | None,
@@ -90,13 +71,15 @@ def build(
         The verdict, and the main numbers for the manifest.
 
     Raises:
-        InputError: the dataset has nothing to test, a system or measure of the rules is none, or a model gives scores that
-            are not numbers.
+        InputError: the dataset has nothing to test, a system or measure of the rules is none, or a model gives
+            scores that are not numbers.
     """
     known = metrics.measures(plan.ks)
     if rules.measure not in known:
         raise InputError(
-            f"eval.verdict.measure is {rules.measure!r}", rule=f"one of {', '.join(known)}", way_out="or another of eval.ks"
+            f"eval.verdict.measure is {rules.measure!r}",
+            rule=f"one of {', '.join(known)}",
+            way_out="or another of eval.ks",
         )
     options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent}
     line = line_up([*embedders], [*rerankers], **options, baseline=rules.baseline, candidate=rules.candidate)
@@ -105,21 +88,31 @@ def build(
     positions = sorted(
         random.Random(plan.seed).sample(range(len(held.queries)), min(plan.speed_queries, len(held.queries)))
     )
-    deep = max(DEPTH, plan.rerank_depth, *plan.ks)
+    deep = plan.depth
     runs, seconds = first_stage(
         held,
         line,
         embedders=embedders,
         template=dataset.chunking.template,
         depth=deep,
-        documents=max(_SEEN_BY_MEASURES, *plan.ks),
+        documents=plan.documents,
         alpha=plan.alpha,
         caches=caches,
         batch_tokens=plan.batch_tokens,
         timed_queries=positions,
         progress=progress,
     )
-    passages = _second_stage(held, line, runs, seconds, rerankers, plan, positions, caches, progress)
+    passages = second_stage(
+        held,
+        line,
+        runs=runs,
+        seconds=seconds,
+        rerankers=rerankers,
+        plan=plan,
+        positions=positions,
+        caches=caches,
+        progress=progress,
+    )
     systems = [system(held, passages[one.name], entry=one, depth=deep, ks=plan.ks) for one in line.entries]
 
     population, queries, why = choose(held, rules.queries)
@@ -142,7 +135,12 @@ def build(
     detectable = None
     shown: dict[str, Any] = {}
     if pair and queries:
-        sides = {"queries": queries, "before": by_name[pair[0]], "after": by_name[pair[1]], "measure": rules.measure}
+        sides: dict[str, Any] = {
+            "queries": queries,
+            "before": by_name[pair[0]],
+            "after": by_name[pair[1]],
+            "measure": rules.measure,
+        }
         first = compared[population][0].by_measure[rules.measure]
         found = slices(held, **sides, confidence=rules.confidence, seed=plan.seed)
         shown = cases(held, **sides)
@@ -165,7 +163,17 @@ def build(
         slices=found,
         leakage=leakage,
         collapsed=_collapsed(line, by_name, passages, deep=deep, rerank_depth=plan.rerank_depth),
-        forgetting=_forgetting(general, embedders, rules, plan, caches, progress) if general else None,
+        forgetting=forgetting(
+            general,
+            embedders=embedders,
+            measure=rules.measure,
+            confidence=rules.confidence,
+            plan=plan,
+            caches=caches,
+            progress=progress,
+        )
+        if general
+        else None,
         real_queries=len(populations(held).get("real", ())),
     )
     verdict = decide(checks, context=[why])
@@ -201,55 +209,11 @@ def build(
         "verdict": verdict.decision,
         "queries": len(held.queries),
         "corpus_size": len(held.passages),
-        **{f"{name} {rules.measure}": round(report["systems"][name]["metrics"].get(rules.measure, 0.0), 4) for name in main},
+        **{
+            f"{name} {rules.measure}": round(report["systems"][name]["metrics"].get(rules.measure, 0.0), 4)
+            for name in main
+        },
     }
-
-
-def _second_stage(
-    held: HeldOut,
-    line: Lineup,
-    runs: Mapping[str, Run],
-    seconds: dict[str, tuple[float, ...]],
-    rerankers: Mapping[str, Model],
-    plan: Plan,
-    positions: Sequence[int],
-    caches: Caches,
-    progress: Progress,
-) -> dict[str, Run]:
-    """The passages of every system, best first; adds the rerankers' seconds to those that are known."""
-    found = {one.name: runs[one.retriever] for one in line.entries if one.reranker is None}
-    for role, model in rerankers.items():
-        process.STOP.check()
-        entries = [one for one in line.entries if one.reranker == role]
-        if not entries:
-            continue
-        reranker = model.load()
-        queries = {query.id: query.text for query in held.queries}
-        texts = rendered(held, reranker.contract.passage_template)
-        scores = score_pairs(
-            reranker,
-            pairs_of([runs[one.retriever] for one in entries], depth=plan.rerank_depth),
-            queries=queries,
-            passages=texts,
-            directory=caches.pair_scores,
-            batch_tokens=plan.batch_tokens,
-            progress=progress,
-            name=role,
-        )
-        for one in entries:
-            found[one.name] = rerank(runs[one.retriever], scores, depth=plan.rerank_depth)
-        asked = [held.queries[position].id for position in positions]
-        lists = [
-            [(queries[query], texts[hit.target]) for hit in runs[entries[-1].retriever][query][: plan.rerank_depth]]
-            for query in asked
-        ]
-        identity = {"kind": "speed", "model": model.identity, "depth": plan.rerank_depth, "corpus": digest(held), "asked": asked}
-
-        def timing(reranker: Any = reranker, lists: Any = lists) -> Kept:
-            return Kept(run={}, seconds=reranker_seconds(reranker, lists, batch_tokens=plan.batch_tokens))
-
-        seconds[role] = cached(caches.runs, identity=identity, compute=timing).seconds
-    return found
 
 
 def _nothing(line: Lineup, population: str) -> Check:
@@ -259,7 +223,9 @@ def _nothing(line: Lineup, population: str) -> Check:
     elif line.baseline:
         told = f"There is no tuned model to compare with {line.baseline}."
     else:
-        told = "There is nothing in use today to compare with: name eval.incumbent or eval.base_embedder, or allow BM25."
+        told = (
+            "There is nothing in use today to compare with: name eval.incumbent or eval.base_embedder, or allow BM25."
+        )
     return Check(name="primary", state="unclear", sentence=told)
 
 
@@ -270,47 +236,10 @@ def _collapsed(
     candidate = line.entry(line.candidate)
     if candidate is None:
         return {}
-    found = {}
+    found: dict[str, str | None] = {}
     embedder = line.retriever(candidate.retriever).embedder
-    if embedder in by_name:
+    if embedder is not None and embedder in by_name:
         found[embedder] = collapse(passages[embedder], top=deep)
     if candidate.reranker is not None:
         found[candidate.reranker] = collapse(passages[candidate.name], top=rerank_depth)
     return found
-
-
-def _forgetting(
-    general: Dataset,
-    embedders: Mapping[str, Model],
-    rules: Rules,
-    plan: Plan,
-    caches: Caches,
-    progress: Progress,
-) -> Comparison | None:
-    """The tuned embedder against the one before it, alone, on another domain."""
-    before = next((role for role in ("base", OWN_EMBEDDER) if role in embedders), None)
-    if before is None or "tuned" not in embedders:
-        progress.warn("nothing can be forgotten: there are no two embedders, before and after")
-        return None
-    pair = {role: embedders[role] for role in (before, "tuned")}
-    line = line_up([*pair], [], bm25=False, incumbent=None, baseline=before, candidate="tuned")
-    held = held_out(general, max_queries=plan.max_queries, seed=plan.seed)
-    deep = max(DEPTH, *plan.ks)
-    runs, _ = first_stage(
-        held,
-        line,
-        embedders=pair,
-        template=general.chunking.template,
-        depth=deep,
-        documents=max(_SEEN_BY_MEASURES, *plan.ks),
-        alpha=plan.alpha,
-        caches=caches,
-        batch_tokens=plan.batch_tokens,
-        timed_queries=(),
-        progress=progress,
-    )
-    values = []
-    for entry in line.entries:
-        scores = system(held, runs[entry.retriever], entry=entry, depth=deep, ks=plan.ks).scores
-        values.append({query: found[rules.measure] for query, found in scores.per_query.items()})
-    return compare(*values, held.groups, plan.seed, confidence=rules.confidence)

@@ -40,7 +40,9 @@ def cases(
             "query": texts[query],
             "before": before.scores.per_query[query][measure],
             "after": after.scores.per_query[query][measure],
-            "wanted": [_target(held, name, query) for name, relevance in _wanted(held, query)[:_SHOWN] if relevance > 0],
+            "wanted": [
+                _target(held, name, query) for name, relevance in _wanted(held, query)[:_SHOWN] if relevance > 0
+            ],
             "found_before": _found(held, before, query),
             "found_after": _found(held, after, query),
         }
@@ -72,4 +74,8 @@ def _target(held: HeldOut, target: str, query: str) -> dict[str, str]:
         return {"id": target, "title": "", "text": ""}
     text = " ".join(passage.text.split())
     title = " › ".join(part for part in (passage.title, *passage.path) if part)
-    return {"id": target, "title": title, "text": text if len(text) <= _CHARACTERS else text[:_CHARACTERS].rstrip() + " …"}
+    return {
+        "id": target,
+        "title": title,
+        "text": text if len(text) <= _CHARACTERS else text[:_CHARACTERS].rstrip() + " …",
+    }

@@ -23,7 +23,8 @@ that nobody would miss (Sakai 2016, "Topic set size design", asks for 50 and mor
 class Change:
     """Two systems and how the second differs from the first, by each measure.
 
-    `adjusted` is the p-value of the verdict's measure after Holm, over all comparisons but the primary one, which has none.
+    `adjusted` is the p-value of the verdict's measure after Holm, over all comparisons but the primary one, which
+    has none.
     """
 
     before: str
@@ -53,13 +54,21 @@ def choose(held: HeldOut, wanted: Literal["auto", "real", "synthetic", "all"]) -
     found = populations(held)
     real, synthetic = (len(found.get(kind, ())) for kind in ("real", "synthetic"))
     if wanted == "all":
-        return "all", [query.id for query in held.queries], "Real and synthetic queries are pooled: the settings ask for it."
+        return (
+            "all",
+            [query.id for query in held.queries],
+            "Real and synthetic queries are pooled: the settings ask for it.",
+        )
     if wanted != "auto":
         return wanted, found.get(wanted, []), f"The verdict is about the {wanted} queries: the settings ask for it."
     if real and (real >= ENOUGH_REAL or not synthetic):
         return "real", found["real"], "The verdict is about the real queries."
     why = f"there are only {real} real ones, fewer than {ENOUGH_REAL}" if real else "there are no real ones"
-    return "synthetic", found["synthetic"], f"The verdict is about the synthetic queries: {why}. Users may ask otherwise."
+    return (
+        "synthetic",
+        found["synthetic"],
+        f"The verdict is about the synthetic queries: {why}. Users may ask otherwise.",
+    )
 
 
 def changes(

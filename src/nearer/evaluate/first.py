@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model that takes part. `identity` names its bytes and how it is used; `size` is that of its weights in bytes."""
+    """A model that takes part. `identity` names its bytes and how it is used; `size` is in bytes of weights."""
 
     name: str
     fingerprint: str
@@ -85,7 +86,7 @@ def first_stage(
             process.STOP.check()
             search, single = searcher()
             run = retrieve(held, search, **deep)
-            calls = [lambda position=position: single([position], depth) for position in timed_queries]
+            calls = [partial(single, [position], depth) for position in timed_queries]
             return Kept(run=run, seconds=timed(calls))
 
         found = cached(caches.runs, identity={**identity, **deep, "corpus": corpus}, compute=compute)
@@ -93,18 +94,18 @@ def first_stage(
 
     for one in line_up.retrievers:
         if one.kind == "bm25":
-            keep(one.name, {"kind": "bm25", "template": template}, lambda: _bm25(held, template, progress))
+            keep(one.name, {"kind": "bm25", "template": template}, partial(_bm25, held, template, progress))
     for role, model in embedders.items():
         options: dict[str, Any] = {"vectors": caches.vectors, "batch_tokens": batch_tokens, "progress": progress}
         identity = {"kind": "dense", "model": model.identity}
-        keep(role, identity, lambda model=model, options=options: _dense(held, model.load(), **options))
+        keep(role, identity, partial(_load_dense, held, model, **options))
     for one in line_up.retrievers:
         if one.kind in ("weighted", "rrf"):
             parts = [runs[one.embedder or ""], runs["bm25"]]
             runs[one.name] = _fused(one, parts, alpha)
             asked = [held.queries[position].id for position in timed_queries]
             single = [[{query: run.get(query, [])} for run in parts] for query in asked]
-            seconds[one.name] = timed([lambda few=few, one=one: _fused(one, few, alpha) for few in single])
+            seconds[one.name] = timed([partial(_fused, one, few, alpha) for few in single])
     wanted = {one.name for one in line_up.retrievers}
     return {name: run for name, run in runs.items() if name in wanted}, seconds
 
@@ -133,6 +134,10 @@ def _bm25(held: HeldOut, template: str, progress: Progress) -> tuple[Search, Sea
     return search, search
 
 
+def _load_dense(held: HeldOut, model: Model, **options: Any) -> tuple[Search, Search]:
+    return _dense(held, model.load(), **options)
+
+
 def _dense(
     held: HeldOut, embedder: Embedder, *, vectors: Path, batch_tokens: int, progress: Progress
 ) -> tuple[Search, Search]:
@@ -159,4 +164,4 @@ def reranker_seconds(
     reranker: Reranker, lists: Sequence[Sequence[tuple[str, str]]], *, batch_tokens: int
 ) -> tuple[float, ...]:
     """Seconds of putting each of some lists of pairs in order."""
-    return timed([lambda pairs=pairs: reranker.score(pairs, batch_tokens=batch_tokens) for pairs in lists])
+    return timed([partial(reranker.score, pairs, batch_tokens=batch_tokens) for pairs in lists])

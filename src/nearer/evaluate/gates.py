@@ -74,7 +74,11 @@ def gates(
         yield _leakage(leakage)
     if rules.score_collapse:
         for role, wrong in collapsed.items():
-            sentence = f"The scores of {role} have collapsed: {wrong}." if wrong else f"The scores of {role} tell passages apart."
+            sentence = (
+                f"The scores of {role} have collapsed: {wrong}."
+                if wrong
+                else f"The scores of {role} tell passages apart."
+            )
             yield Check(name=f"scores of {role}", state="fail" if wrong else "pass", sentence=sentence)
     if rules.min_real_queries:
         enough = real_queries >= rules.min_real_queries

@@ -39,7 +39,7 @@ def without_idle(sources: Mapping[str, ModelSource], progress: Progress) -> dict
 
 
 def incumbent_role(sources: Mapping[str, ModelSource]) -> str | None:
-    """The role of the embedder that is in use today: its own, that of another with the same bytes, or the base model's."""
+    """The role of today's embedder: its own, that of another with the same bytes, or the base model's."""
     own = sources.get(OWN_EMBEDDER)
     if own is None:
         return "base" if "base" in sources else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nearer.corpus.dataset import Dataset
 from nearer.corpus.leak import find_leaks
@@ -17,9 +18,7 @@ class Leakage:
     unknown: tuple[str, ...] = ()
 
 
-def leakage(
-    test: Dataset, trained_on: Mapping[str, Dataset | None], *, near_duplicate: float, seed: int
-) -> Leakage:
+def leakage(test: Dataset, trained_on: Mapping[str, Dataset | None], *, near_duplicate: float, seed: int) -> Leakage:
     """Look for test queries, test documents and their near-duplicates in everything that trained the models.
 
     Args:
@@ -28,13 +27,15 @@ def leakage(
         near_duplicate: see `corpus.leak.find_leaks`.
         seed: likewise.
     """
-    options = {"near_duplicate": near_duplicate, "seed": seed}
+    options: dict[str, Any] = {"near_duplicate": near_duplicate, "seed": seed}
     leaks = [str(leak) for leak in find_leaks(test, **options)]
     for role, train in trained_on.items():
         if train is not None:
             leaks += [f"{role}: {leak}" for leak in find_leaks(_joined(train, test), **options)]
     unknown = [
-        f"the {role} model was trained on a dataset that is not there any more" for role, one in trained_on.items() if not one
+        f"the {role} model was trained on a dataset that is not there any more"
+        for role, one in trained_on.items()
+        if not one
     ]
     return Leakage(leaks=tuple(leaks), unknown=tuple(unknown))
 
@@ -52,7 +53,8 @@ def _joined(train: Dataset, test: Dataset) -> Dataset:
     queries = {mark(id_): replace(query, id=mark(id_)) for id_, query in train.queries.items()}
     negatives = {
         mark(query): tuple(
-            replace(one, corpus_id=None, text=train.passages[one.corpus_id].text) if one.corpus_id else one for one in found
+            replace(one, corpus_id=None, text=train.passages[one.corpus_id].text) if one.corpus_id else one
+            for one in found
         )
         for query, found in train.negatives.items()
     }

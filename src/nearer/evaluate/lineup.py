@@ -17,7 +17,18 @@ OWN_EMBEDDER: Final = "incumbent_embedder"
 OWN_RERANKER: Final = "incumbent_reranker"
 BASE_RERANKER: Final = "base_reranker"
 RERANKER: Final = "reranker"
-ROLES: Final = (BM25, INCUMBENT, OWN_EMBEDDER, OWN_RERANKER, BASE_RERANKER, RERANKER, "base", "tuned", "dataset", "general")
+ROLES: Final = (
+    BM25,
+    INCUMBENT,
+    OWN_EMBEDDER,
+    OWN_RERANKER,
+    BASE_RERANKER,
+    RERANKER,
+    "base",
+    "tuned",
+    "dataset",
+    "general",
+)
 """Names that no further model may take."""
 
 Kind = Literal["bm25", "dense", "weighted", "rrf"]
@@ -43,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Lineup:
-    """The systems in the order in which they are shown; `baseline` and `candidate` are names of two of them, or None."""
+    """The systems in the order in which they are shown; `baseline` and `candidate` name two of them, or none."""
 
     retrievers: tuple[Retriever, ...]
     entries: tuple[Entry, ...]
@@ -127,9 +138,11 @@ def line_up(
             entries.append(Entry(name=INCUMBENT, retriever=name, reranker=OWN_RERANKER))
         renamed = name == today and OWN_RERANKER not in rerankers and (bm25 or incumbent == OWN_EMBEDDER)
         entries.append(Entry(name=INCUMBENT if renamed else name, retriever=name))
-        for reranker in rerankers:
-            if reranker != OWN_RERANKER or (name == tuned != today):
-                entries.append(Entry(name=f"{name}+{reranker}", retriever=name, reranker=reranker))
+        entries += [
+            Entry(name=f"{name}+{reranker}", retriever=name, reranker=reranker)
+            for reranker in rerankers
+            if reranker != OWN_RERANKER or (name == tuned != today)
+        ]
     known = {entry.name for entry in entries}
     for field, given in (("baseline", baseline if baseline != INCUMBENT else None), ("candidate", candidate)):
         if given is not None and given not in known:

@@ -133,7 +133,11 @@ def _snippets(report: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     names = list(next(iter(found["systems"].values())))
     rows = [[system, *(table.number(values[one]) for one in names)] for system, values in found["systems"].items()]
-    return {**{name: found[name] for name in ("queries", "snippets", "unlinked")}, "head": ["system", *names], "rows": rows}
+    return {
+        **{name: found[name] for name in ("queries", "snippets", "unlinked")},
+        "head": ["system", *names],
+        "rows": rows,
+    }
 
 
 def _speed(speed: Mapping[str, Any]) -> list[list[str]]:

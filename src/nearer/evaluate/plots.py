@@ -1,7 +1,7 @@
 """The report's pictures, by matplotlib, as SVG that stands in the page: real text, and colours that follow the reader.
 
-Figures are drawn in placeholder colours, which are then named as the page's CSS variables: so a picture is light or dark as
-its page is. Text stays text in the page's own fonts, so that it can be read aloud, found and copied.
+Figures are drawn in placeholder colours, which are then named as the page's CSS variables: so a picture is light or
+dark as its page is. Text stays text in the page's own fonts, so that it can be read aloud, found and copied.
 """
 
 from __future__ import annotations
@@ -130,7 +130,14 @@ def scatter(before: Sequence[float], after: Sequence[float], *, names: tuple[str
             kept = [(x, y, n) for (x, y), n in sorted(points.items()) if (y > x) - (y < x) == wanted]
             if kept:
                 sizes = [14 + 26 * count**0.5 for _, _, count in kept]
-                axes.scatter(*zip(*((x, y) for x, y, _ in kept), strict=True), s=sizes, c=colour, marker=marker, alpha=0.75, linewidths=0)
+                axes.scatter(
+                    *zip(*((x, y) for x, y, _ in kept), strict=True),
+                    s=sizes,
+                    c=colour,
+                    marker=marker,
+                    alpha=0.75,
+                    linewidths=0,
+                )
         axes.set_xlabel(f"{measure}, {names[0]}")
         axes.set_ylabel(f"{measure}, {names[1]}")
         axes.set_xlim(-0.04, 1.04)
@@ -158,11 +165,14 @@ def _svg(figure: Figure, *, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # The browser's fonts are not those that matplotlib measured: sizes stay, families are the page's.
     text = re.sub(r"font:\s*(?:[a-z]+\s+)*([\d.]+)px[^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"font-family:[^;\"]*;?", "", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     box = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', text)
     width = float(box.group(1)) if box else 600.0
-    head = f'<svg role="img" aria-label="{escape(title)}" style="width:100%;max-width:{1.25 * width:.0f}px;height:auto" '
+    head = (
+        f'<svg role="img" aria-label="{escape(title)}" style="width:100%;max-width:{1.25 * width:.0f}px;height:auto" '
+    )
     text = re.sub(r'<svg ([^>]*?)\s*width="[^"]*"', r"<svg \1", text, count=1)
     text = re.sub(r'(<svg[^>]*?)\s*height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"', "", text).replace("xlink:href", "href")

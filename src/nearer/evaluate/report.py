@@ -6,8 +6,8 @@
     per_query.jsonl        the values of each query by system
     qrels.trec             what was to be found; qrels.real.trec and qrels.synthetic.trec, the same by kind of query
     runs/<system>.trec     what each system found; `ir_measures qrels.trec runs/tuned.trec nDCG@10` gives our numbers
-    speed.json             latency and throughput on the machine that made it; the only file, with report.html, that differs
-                           from run to run
+    speed.json             latency and throughput on the machine that made it; the only file, with report.html, that
+                           differs from run to run
 
 The scores in the runs are derived from the ranks, so that every tool sees the order that was scored, ties included.
 """

@@ -82,7 +82,9 @@ def score_pairs(
     missing = [pair for pair in pairs if keys[pair] not in known]
     blocks = [missing[start : start + _PAIRS_PER_BLOCK] for start in range(0, len(missing), _PAIRS_PER_BLOCK)]
     for block in progress.track(blocks, what=f"{name}: scoring {len(missing)} pairs, {_PAIRS_PER_BLOCK} a step"):
-        scores = scorer.score([(queries[query], passages[passage]) for query, passage in block], batch_tokens=batch_tokens)
+        scores = scorer.score(
+            [(queries[query], passages[passage]) for query, passage in block], batch_tokens=batch_tokens
+        )
         if not np.isfinite(scores).all():
             raise InputError(
                 f"reranker {name} gives scores that are not numbers (NaN or infinite)",

@@ -52,13 +52,14 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         from dataclasses import fields
 
         from nearer.corpus.dataset import Dataset
-        from nearer.evaluate import build as evaluation
         from nearer.evaluate import inputs as known
+        from nearer.evaluate.build import build as build_report
         from nearer.evaluate.first import Caches
         from nearer.evaluate.gates import Rules
         from nearer.evaluate.general import read_general
         from nearer.evaluate.leakage import leakage
         from nearer.evaluate.page import Background
+        from nearer.evaluate.protocol import Protocol
 
         loaded = Dataset.load(dataset.path)
         known.warn(sources, loaded, dataset.manifest.fingerprint, progress)
@@ -69,16 +70,18 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         others = known.trained_on(sources, dataset.manifest.fingerprint, store)
         same = dataset.manifest.settings.get("near_duplicate", settings.generate.near_duplicate)
         ours = Manifest(kind="report", name="eval", fingerprint=mark, inputs=inputs)
-        plan = {name: getattr(section, name) for name in {one.name for one in fields(evaluation.Plan)} - {"seed"}}
-        verdict, metrics = evaluation.build(
+        protocol = {one.name: getattr(section, one.name) for one in fields(Protocol) if one.name != "seed"}
+        verdict, metrics = build_report(
             directory,
             dataset=loaded,
             general=None if general is None else Dataset.load(general[1]) if general[2] else read_general(general[1]),
-            leakage=leakage(loaded, others, near_duplicate=same, seed=settings.seed) if section.verdict.leakage else None,
+            leakage=leakage(loaded, others, near_duplicate=same, seed=settings.seed)
+            if section.verdict.leakage
+            else None,
             embedders={role: model for role, model in models.items() if role not in rerankers},
             rerankers={role: model for role, model in models.items() if role in rerankers},
             incumbent=today,
-            plan=evaluation.Plan(**plan, seed=settings.seed),
+            plan=Protocol(**protocol, seed=settings.seed),
             rules=Rules(**section.verdict.model_dump()),
             background=Background(
                 lineage=tuple(lineage(store, section.output_dir, ours)),
@@ -131,7 +134,7 @@ def plan(settings: Settings, store: Store) -> Plan:
     )
     notes = [
         "systems: " + ", ".join(entry.name for entry in line.entries),
-        f"the verdict: {line.candidate or 'nothing tuned'} against {line.baseline or 'nothing'}, by {section.verdict.measure}",
+        f"verdict: {line.candidate or 'nothing'} against {line.baseline or 'nothing'}, by {section.verdict.measure}",
         f"rerankers order the first {section.rerank_depth} passages; K = {', '.join(map(str, section.ks))}",
     ]
     if section.models:
@@ -216,7 +219,7 @@ def _entry(source: ModelSource, store: Store) -> InputEntry:
 
 
 def _general(name: str | None, store: Store) -> tuple[InputEntry, Path, bool] | None:
-    """The second dataset: what it is as an input, where it lies, and whether it is an artifact (or a BEIR directory)."""
+    """The second dataset: what it is as an input, where it lies, and whether it is an artifact (else BEIR)."""
     if name is None:
         return None
     if store.manifest(name) is not None:

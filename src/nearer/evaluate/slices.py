@@ -12,7 +12,7 @@ from nearer.ranking.compare import Comparison, compare
 from nearer.records import Query
 
 SMALL: Final = 30
-"""Groups of documents below which a slice is too small to say anything by itself: the usual rule of thumb for a mean."""
+"""Groups of documents below which a slice is too small to say anything: the usual rule of thumb for a mean."""
 _MOST_SOURCES: Final = 10
 """Sources beyond the largest ones are one slice."""
 _WORDS: Final = ((1, 2), (3, 5), (6, None))
@@ -79,8 +79,8 @@ def slices(
         if len(members) < 2:
             continue
         for value, ids in sorted(members.items()):
-            sides = ({id_: side.scores.per_query[id_][measure] for id_ in ids} for side in (before, after))
-            comparison = compare(*sides, held.groups, seed, confidence=confidence)
+            old, new = ({id_: side.scores.per_query[id_][measure] for id_ in ids} for side in (before, after))
+            comparison = compare(old, new, held.groups, seed, confidence=confidence)
             found.append(Slice(kind=kind, value=value, comparison=comparison))
     return found
 

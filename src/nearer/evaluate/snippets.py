@@ -1,9 +1,9 @@
 """Recall@K and Precision@K as the guide defines them: by snippet.
 
 Its ideal contexts are texts without ids, "taken from retrieved documents". Recall@K is the fraction of a query's ideal
-contexts that are found in the first K results, Precision@K the fraction of the first K results that are ideal contexts. A
-snippet is found when a passage that it stands in is found; one that stands in no document cannot be found by any system: it
-is counted and left out.
+contexts that are found in the first K results, Precision@K the fraction of the first K results that are ideal
+contexts. A snippet is found when a passage that it stands in is found; one that stands in no document cannot be
+found by any system: it is counted and left out.
 """
 
 from __future__ import annotations

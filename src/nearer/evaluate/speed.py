@@ -1,8 +1,9 @@
 """How long each system takes to answer one query on this machine, and how large its models are.
 
-Recorded beside the report and never part of its fingerprint: another machine gives other numbers. Queries are answered one
-at a time. A system's time is the sum of its parts': encoding the query, exact search over all vectors, BM25, fusion and the
-reranker over its part of the list. Real indexes search approximately and faster; the parts that a model costs stay.
+Recorded beside the report and never part of its fingerprint: another machine gives other numbers. Queries are
+answered one at a time. A system's time is the sum of its parts': encoding the query, exact search over all vectors,
+BM25, fusion and the reranker over its part of the list. Real indexes search approximately and faster; the parts that
+a model costs stay.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from nearer.evaluate.lineup import Lineup
 from nearer.process import cpu_count
+
 
 def timed(calls: Sequence[Callable[[], object]]) -> tuple[float, ...]:
     """Seconds of each call; the first one is made once before, because it warms up."""
@@ -59,7 +61,7 @@ def speed(
         if len(known) != len(parts) or len({len(part) for part in known}) != 1:
             continue
         total = np.sum(known, axis=0)  # (queries,)
-        models = [line_up.retriever(entry.retriever).embedder, entry.reranker]
+        models = [line_up.retriever(entry.retriever).embedder or "", entry.reranker or ""]
         systems[entry.name] = {
             "p50_milliseconds": 1000 * float(np.percentile(total, 50)),
             "p95_milliseconds": 1000 * float(np.percentile(total, 95)),
@@ -72,12 +74,19 @@ def speed(
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    return {"processor": _processor(), "cores": cpu_count(), "load": round(os.getloadavg()[0], 2), "system": platform.system()}
+    return {
+        "processor": _processor(),
+        "cores": cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "system": platform.system(),
+    }
 
 
 def weights(directory: Path) -> int:
     """Bytes of a model's weight files."""
-    files = (path for path in directory.rglob("*") if path.suffix in (".safetensors", ".bin", ".onnx") and path.is_file())
+    files = (
+        path for path in directory.rglob("*") if path.suffix in (".safetensors", ".bin", ".onnx") and path.is_file()
+    )
     return sum(path.stat().st_size for path in files)
 
 

@@ -25,7 +25,10 @@ def markdown(report: Mapping[str, Any]) -> str:
     """summary.md: the verdict first, because a reader of CI may stop there."""
     decided = report["verdict"]
     marks = {"ship": "✅", "do not ship": "❌", "inconclusive": "❔"}
-    parts = [f"# {marks[decided['decision']]} Verdict: {decided['decision']}", "\n".join(f"- {one}" for one in decided["reasons"])]
+    parts = [
+        f"# {marks[decided['decision']]} Verdict: {decided['decision']}",
+        "\n".join(f"- {one}" for one in decided["reasons"]),
+    ]
     rows = [[one["name"], one["state"], one["sentence"]] for one in decided["checks"]]
     parts += ["## Checks", _markdown(["check", "state", "what was seen"], rows, numbers=False)]
     parts += ["## Systems", facts(report), _markdown(*systems(report))]
@@ -52,10 +55,14 @@ def facts(report: Mapping[str, Any]) -> str:
     on_documents = report["queries_on_documents"]
     unit = f"; {on_documents} of them judged on whole documents" if on_documents else ""
     attainable = ", ".join(f"{name} {number(value)}" for name, value in report["attainable"].items() if value < 1)
+    counted = (
+        f"{report['queries']} test queries ({origins}){unit}; "
+        f"{report['groups']} groups of documents, {report['corpus_size']} passages."
+    )
     lines = [
-        f"{report['queries']} test queries ({origins}){unit}, in {report['groups']} groups of documents, "
-        f"over {report['corpus_size']} passages.",
-        (f"Attainable at most: {attainable}. " if attainable else "") + f"MAP looks at the first {report['depth']} results.",
+        counted,
+        (f"Attainable at most: {attainable}. " if attainable else "")
+        + f"MAP looks at the first {report['depth']} results.",
     ]
     if len(report["queries_by_population"]) > 1 and report["population"] != "all":
         lines.append(f"The columns are means over the {report['population']} queries, unless they say otherwise.")
@@ -82,8 +89,8 @@ def facts(report: Mapping[str, Any]) -> str:
 def systems(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of systems: few columns, chosen; report.json has all.
 
-    Recall and precision at the largest K and recall at the smallest, and the verdict's measure for real and for synthetic
-    queries where there are both.
+    Recall and precision at the largest K and recall at the smallest, and the verdict's measure for real and for
+    synthetic queries where there are both.
     """
     measures = report["measures"]
     recalls = [name for name in measures if name.startswith("R@")]
@@ -122,7 +129,13 @@ def changes(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             [f"{one['before']} → {one['after']}", *_row(one["measures"][measure]), _p(one["p_value_holm"])]
             for one in others
         ]
-        found.append({"title": f"The other comparisons, by {spoken(measure)}", "head": ["systems", *head, "p, Holm"], "rows": rows})
+        found.append(
+            {
+                "title": f"The other comparisons, by {spoken(measure)}",
+                "head": ["systems", *head, "p, Holm"],
+                "rows": rows,
+            }
+        )
     return found
 
 

@@ -1,8 +1,8 @@
-"""Ship, do not ship, or inconclusive: one primary comparison that was declared beforehand, and gates that may refuse it.
+"""Ship, do not ship, or inconclusive: one primary comparison, declared beforehand, and gates that may refuse it.
 
-The same three-way rule is used everywhere (Schuirmann 1987 for the second half, as a non-superiority test): better, when
-the interval lies above zero, the randomisation test agrees and the effect is at least the minimum; not better, when the
-interval lies below the minimum; else the queries at hand cannot tell.
+The same three-way rule is used everywhere (Schuirmann 1987 for the second half, as a non-superiority test): better,
+when the interval lies above zero, the randomisation test agrees and the effect is at least the minimum; not better,
+when the interval lies below the minimum; else the queries at hand cannot tell.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def primary(
 
 def effect(found: Comparison, *, confidence: float) -> str:
     """`.409 → .473, +6.4 points (95 % interval +4.5 … +8.2)`."""
-    ends = f"{points(found.low, unit='')} … {points(found.high, unit='')}" if found.low == found.low else "not known"  # noqa: PLR0124
+    ends = f"{points(found.low, unit='')} … {points(found.high, unit='')}" if found.low == found.low else "not known"
     return (
         f"{found.before:.3f} → {found.after:.3f}, {points(found.difference)} "
         f"({100 * confidence:g}\u00a0% interval {ends})"
@@ -108,7 +108,12 @@ def points(value: float, *, unit: str = " points") -> str:
 
 def settling(found: Comparison, *, minimum: float, confidence: float, power: float) -> int | None:
     """How many queries would settle it, if the effect is what it seems to be; None: no number is known."""
-    options = {"standard_error": found.standard_error, "queries": found.queries, "confidence": confidence, "power": power}
+    options: dict[str, Any] = {
+        "standard_error": found.standard_error,
+        "queries": found.queries,
+        "confidence": confidence,
+        "power": power,
+    }
     if found.difference > minimum:
         return queries_needed(effect=found.difference, minimum=minimum, **options)
     return queries_needed(effect=minimum - found.difference, minimum=0.0, **options)

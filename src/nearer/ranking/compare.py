@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy import special
@@ -21,8 +21,8 @@ class Comparison:
     """The difference of two means over the same queries, `after - before`, with its interval.
 
     Relative values are `after / before - 1`; NaN when before is 0, their interval also when it is 0 in any resample.
-    Intervals and the standard error are NaN with fewer than two groups. `p_value` is that of the paired randomisation test
-    by group, two-sided, not adjusted.
+    Intervals and the standard error are NaN with fewer than two groups. `p_value` is that of the paired
+    randomisation test by group, two-sided, not adjusted.
     """
 
     before: float
@@ -42,7 +42,7 @@ class Comparison:
     groups: int
 
 
-def compare(
+def compare(  # noqa: PLR0917 - five that every caller gives, in their natural order
     base: Mapping[str, float],
     tuned: Mapping[str, float],
     groups: Mapping[str, str],
@@ -67,7 +67,7 @@ def compare(
         raise ValueError(f"the same queries on both sides, not {len(base)} and {len(tuned)}")
     queries = sorted(base)
     before, after = (np.array([[values[query]] for query in queries]) for values in (base, tuned))
-    options = {"seed": seed, "samples": samples, "confidence": confidence}
+    options: dict[str, Any] = {"seed": seed, "samples": samples, "confidence": confidence}
     return compare_columns(before, after, groups_of(queries, groups), **options)[0]
 
 
@@ -94,7 +94,7 @@ def compare_columns(
     differences, levels = drawn[:, :columns], drawn[:, columns:]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relatives = np.where(levels > 0, differences / levels, np.nan)
-    width = {"groups": groups.effective, "confidence": confidence}
+    width: dict[str, Any] = {"groups": groups.effective, "confidence": confidence}
     low, high = interval(differences, **width)
     relative_low, relative_high = interval(relatives, **width)
     errors = differences.std(axis=0, ddof=1) if len(groups.sizes) > 1 else np.full(columns, np.nan)

@@ -77,10 +77,10 @@ def evaluate(run: Run, judgments: Mapping[str, Mapping[str, int]], ks: Sequence[
     """Score a run.
 
     Definitions are trec_eval's: R@K is the share of the relevant targets among the first K; P@K divides by K also when
-    the list is shorter; Success@K (the hit rate) is 1 when any relevant target is among the first K; RR@10 is 1 / rank of
-    the first relevant target among the first 10, else 0; nDCG@10 has linear gain and log2 discount (Järvelin & Kekäläinen
-    2002); AP is over the list as it is, so its depth matters; Rprec is the precision at as many results as there are
-    relevant targets.
+    the list is shorter; Success@K (the hit rate) is 1 when any relevant target is among the first K; RR@10 is 1 /
+    rank of the first relevant target among the first 10, else 0; nDCG@10 has linear gain and log2 discount (Järvelin
+    & Kekäläinen 2002); AP is over the list as it is, so its depth matters; Rprec is the precision at as many results
+    as there are relevant targets.
 
     Args:
         run: ranked lists in the order that counts, in the unit that is judged; further queries are ignored.
@@ -120,7 +120,8 @@ def evaluate(run: Run, judgments: Mapping[str, Mapping[str, int]], ks: Sequence[
 def attainable(judgments: Mapping[str, Mapping[str, int]], ks: Sequence[int]) -> dict[str, float]:
     """The highest mean R@K and P@K that any system can reach.
 
-    P@K is bounded where a query has fewer than K relevant targets (one of them caps P@10 at 0.1), R@K where it has more.
+    P@K is bounded where a query has fewer than K relevant targets (one of them caps P@10 at 0.1), R@K where it has
+    more.
     """
     counts = [sum(relevance > 0 for relevance in targets.values()) for targets in judgments.values()]
     ranks = sorted(set(ks)) if counts else []

@@ -6,8 +6,8 @@ Queries about the same document, or about near-duplicates, are not independent, 
 (SIGIR); Smucker, Allan & Carterette 2007, "A comparison of statistical significance tests for information retrieval
 evaluation" (CIKM).
 
-Everything works on sums over groups, shape (groups, columns): a resample is a row of weights, all resamples of all columns
-are one matrix product.
+Everything works on sums over groups, shape (groups, columns): a resample is a row of weights, all resamples of all
+columns are one matrix product.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def bootstrap(sums: np.ndarray, sizes: np.ndarray, *, seed: int, samples: int = 
 def interval(values: np.ndarray, *, groups: float, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the expanded percentile interval of each column.
 
-    Percentile intervals are too narrow for few groups, by the factor sqrt((n-1)/n) and by z instead of t; the percentiles
-    are moved out by as much (the expanded percentile interval of Hesterberg 2015, "What Teachers Should Know About the
-    Bootstrap", The American Statistician 69(4), arXiv:1411.5279).
+    Percentile intervals are too narrow for few groups, by the factor sqrt((n-1)/n) and by z instead of t; the
+    percentiles are moved out by as much (the expanded percentile interval of Hesterberg 2015, "What Teachers Should
+    Know About the Bootstrap", The American Statistician 69(4), arXiv:1411.5279).
 
     Args:
         values: of the resamples, shape (samples, columns).

@@ -27,14 +27,14 @@ class VerdictSettings(Section):
     detect_effect: Share = 0.03
     """The gain for which the report says how many queries it takes to find it; more than `minimum_effect`."""
     confidence: OpenShare = 0.95
-    """Of the two-sided intervals; a model without effect is shipped in at most (1 - confidence) / 2 of all evaluations."""
+    """Of the two-sided intervals; a model without effect is shipped in at most (1 - confidence) / 2 of the cases."""
     power: OpenShare = 0.8
     """Probability of finding an effect, in what the report says about the number of queries."""
     min_real_queries: NonNegativeInt = 0
     """With fewer real test queries the verdict is at best inconclusive; 0: synthetic ones are enough."""
     max_slice_loss: Share | None = 0.05
-    """No slice of the queries (of 30 groups of documents or more) may surely lose more, in the unit of the measure; null:
-    not looked at."""
+    """No slice of the queries (of 30 groups of documents or more) may surely lose more, in the unit of the measure;
+    null: not looked at."""
     reranker_beats_none: bool = True
     """The candidate's reranker must beat its own list without reranking."""
     tuned_beats_bm25: bool = True
@@ -72,8 +72,8 @@ class EvalSettings(Section):
     reranker: str | None = execution(None, description="Reranker after; default: the output of `train.reranker`.")
     models: list[Address] = execution(
         [],
-        description="Further models to compare with, each shown by the last part of its name; a cross-encoder takes part as "
-        "a reranker.",
+        description="Further models to compare with, each shown by the last part of its name; a cross-encoder takes "
+        "part as a reranker.",
     )
     general: str | None = execution(
         None,
@@ -90,7 +90,7 @@ class EvalSettings(Section):
     bm25: bool = True
     """Include BM25 over Korean morphemes, the floor, and hybrids with it."""
     alpha: Share = 0.8
-    """Weight of the embedder in the weighted hybrids, the incumbent's as well; BM25 has the rest. 1: the embedder alone."""
+    """Weight of the embedder in weighted hybrids, the incumbent's as well; BM25 has the rest. 1: embedder alone."""
     max_queries: PositiveInt | None = None
     """At most so many test queries, drawn with the seed; null: all."""
     speed_queries: NonNegativeInt = execution(
