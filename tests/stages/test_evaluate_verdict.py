@@ -17,23 +17,30 @@ from nearer.settings.model import Settings
 from nearer.store import InputEntry, Manifest, Store, open_store
 from nearer.testing import korean_dataset, tiny_embedder
 
-DOCUMENTS = 48
+DOCUMENTS = 40
+PLAIN = {"format": "pt"}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedder that sees words (a bag of random vectors), one that hardly does, and one that sees nothing."""
+    """An embedder that counts words (a bag of random vectors), one of random weights, and one that sees no words."""
     directory = tmp_path_factory.mktemp("models")
-    for name, share in (("good", 1.0), ("weak", 0.15), ("blind", 0.0)):
+    for name in ("good", "weak", "blind"):
         tiny_embedder(directory / name, sentence_transformer=True)
         for path in (directory / name).rglob("*.safetensors"):
-            tensors = load_file(path)
-            for key, tensor in tensors.items():
-                if key.endswith("word_embeddings.weight"):
-                    torch.manual_seed(1)
-                    tensors[key] = share * tensor + (1 - share) * tensor.std() * torch.randn_like(tensor[:1])
-            save_file(tensors, path, metadata={"format": "pt"})
+            save_file(
+                {key: changed(name, key, tensor) for key, tensor in load_file(path).items()}, path, metadata=PLAIN
+            )
     return directory
+
+
+def changed(name: str, key: str, tensor: torch.Tensor) -> torch.Tensor:
+    order = "position_embeddings" in key or "token_type_embeddings" in key or key.endswith("output.dense.weight")
+    if name == "good" and order:
+        return torch.zeros_like(tensor)
+    if name == "blind" and key.endswith("word_embeddings.weight"):
+        return tensor[:1].expand_as(tensor).contiguous()
+    return tensor
 
 
 def dataset() -> Dataset:
@@ -63,7 +70,7 @@ def store(workdir: Path) -> Store:
 
 
 def settings(
-    models: Path, /, *, base: str = "weak", tuned: str = "good", verdict: dict[str, Any] | None = None, **changes: Any
+    models: Path, /, *, base: str = "blind", tuned: str = "good", verdict: dict[str, Any] | None = None, **changes: Any
 ) -> Settings:
     fields = {
         "dataset": "data",
@@ -95,7 +102,7 @@ def test_a_model_that_is_better_is_shipped(store: Store, models: Path) -> None:
     assert verdict_of(store)["decision"] == "ship"
     assert manifest.outcome.code == 0
     reason = verdict_of(store)["reasons"][0]
-    assert reason.startswith("tuned against base on 144 real queries (48 groups of documents): nDCG@10")
+    assert reason.startswith("tuned against base on 120 real queries (40 groups of documents): nDCG@10")
     assert "95\u00a0% interval" in reason
 
 
@@ -157,7 +164,7 @@ def test_too_few_real_queries_make_it_inconclusive(store: Store, models: Path) -
     """However good the model looks."""
     run(settings(models, verdict={"min_real_queries": 500}), store, Silent())
     assert verdict_of(store)["decision"] == "inconclusive"
-    assert verdict_of(store)["reasons"][0] == "144 real queries; at least 500 are asked for."
+    assert verdict_of(store)["reasons"][0] == "120 real queries; at least 500 are asked for."
 
 
 def test_the_tuned_embedder_must_beat_bm25(store: Store, models: Path) -> None:

@@ -130,14 +130,8 @@ def scatter(before: Sequence[float], after: Sequence[float], *, names: tuple[str
             kept = [(x, y, n) for (x, y), n in sorted(points.items()) if (y > x) - (y < x) == wanted]
             if kept:
                 sizes = [14 + 26 * count**0.5 for _, _, count in kept]
-                axes.scatter(
-                    *zip(*((x, y) for x, y, _ in kept), strict=True),
-                    s=sizes,
-                    c=colour,
-                    marker=marker,
-                    alpha=0.75,
-                    linewidths=0,
-                )
+                places: Any = ([x for x, _, _ in kept], [y for _, y, _ in kept])
+                axes.scatter(places[0], places[1], s=sizes, c=colour, marker=marker, alpha=0.75, linewidths=0)
         axes.set_xlabel(f"{measure}, {names[0]}")
         axes.set_ylabel(f"{measure}, {names[1]}")
         axes.set_xlim(-0.04, 1.04)
