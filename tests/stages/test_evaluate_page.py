@@ -150,8 +150,8 @@ def test_every_picture_says_what_it_shows_and_holds_text_as_text(html: str) -> N
         assert not re.search(r"#0[0-9]0[0-9]0[0-9]|DejaVu|#1[0-9]1", picture)
     ids = re.findall(r' id="([^"]+)"', html)
     assert "tuned-hybrid" in pictures[1]
-    clips = [one for one in ids if one.startswith("p")]
-    assert len(clips) == len(set(clips))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', html)) <= set(ids)
 
 
 def test_text_stands_out_from_the_ground_in_light_and_dark(html: str) -> None:

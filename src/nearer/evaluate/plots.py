@@ -80,7 +80,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], *, minimum: float, measure: str
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", linewidth=0.6)
         told = "; ".join(f"{row['label']}: {100 * row['difference']:+.1f} points" for row in kept)
-        return _svg(figure, title=f"Changes of {measure} with their intervals. {told}")
+        return _svg(figure, name=name, title=f"Changes of {measure} with their intervals. {told}")
 
 
 def curves(systems: Mapping[str, Mapping[str, float]], *, ks: Sequence[int]) -> str:
@@ -106,7 +106,7 @@ def curves(systems: Mapping[str, Mapping[str, float]], *, ks: Sequence[int]) -> 
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(shown)))
         told = "; ".join(f"{name}: recall at {ks[-1]} is {values[f'R@{ks[-1]}']:.3f}" for name, values in shown)
-        return _svg(figure, title=f"Recall, precision and hit rate by K. {told}")
+        return _svg(figure, name="curves", title=f"Recall, precision and hit rate by K. {told}")
 
 
 def scatter(before: Sequence[float], after: Sequence[float], *, names: tuple[str, str], measure: str, name: str) -> str:
@@ -141,7 +141,7 @@ def scatter(before: Sequence[float], after: Sequence[float], *, names: tuple[str
         axes.text(0.98, 0.03, f"worse: {worse}", ha="right", color=_DOWN)
         same = len(before) - better - worse
         told = f"{measure} of each query in {names[0]} and {names[1]}: {better} better, {worse} worse, {same} the same"
-        return _svg(figure, title=told)
+        return _svg(figure, name=name, title=told)
 
 
 def _from_zero(axes: Axes, ks: Sequence[int]) -> None:
@@ -150,7 +150,7 @@ def _from_zero(axes: Axes, ks: Sequence[int]) -> None:
     axes.grid(axis="y", linewidth=0.6)
 
 
-def _svg(figure: Figure, *, title: str) -> str:
+def _svg(figure: Figure, *, name: str, title: str) -> str:
     """The figure as an element for a page: no header, no fonts of its own, colours as variables."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -162,6 +162,8 @@ def _svg(figure: Figure, *, title: str) -> str:
     text = re.sub(r"font-family:[^;\"]*;?", "", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
+    # Every figure numbers its parts from 1: in one page they need names of their own.
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     box = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', text)
     width = float(box.group(1)) if box else 600.0
     head = (
