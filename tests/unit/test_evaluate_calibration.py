@@ -51,7 +51,7 @@ def most_by_chance(times: int, rate: float) -> int:
 def needed() -> int:
     """Queries for the stated power, from one large evaluation's standard error."""
     pilot = evaluation(np.random.default_rng(1), effect=STATED, queries=4000, samples=2000)
-    error = {"standard_error": pilot.standard_error, "queries": pilot.queries}
+    error = {"standard_error": pilot.standard_error, "queries": pilot.queries, "groups": pilot.effective_groups}
     count = queries_needed(effect=STATED, minimum=MINIMUM, **error, confidence=CONFIDENCE, power=POWER)
     assert count is not None
     return count

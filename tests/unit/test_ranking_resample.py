@@ -96,7 +96,7 @@ def test_holm_by_hand() -> None:
 
 def test_the_number_of_queries_finds_the_effect_as_often_as_was_asked() -> None:
     """Of normal differences with a known error: both conditions, above zero and at least the minimum."""
-    one = {"standard_error": 0.2 / math.sqrt(100), "queries": 100, "confidence": 0.95, "power": 0.8}
+    one = {"standard_error": 0.2 / math.sqrt(100), "queries": 100, "groups": 1e6, "confidence": 0.95, "power": 0.8}
     count = queries_needed(effect=0.03, minimum=0.01, **one)
     assert count == math.ceil(((1.959964 + 0.841621) * 0.2 / 0.03) ** 2)
     error = 0.2 / math.sqrt(count)
@@ -108,10 +108,20 @@ def test_the_number_of_queries_finds_the_effect_as_often_as_was_asked() -> None:
     assert (found >= 0.028).mean() == pytest.approx(0.8, abs=0.01)
 
 
+def test_few_groups_ask_for_more_queries() -> None:
+    """Their interval is wider; with many it makes no difference."""
+    one = {"effect": 0.05, "minimum": 0.0, "standard_error": 0.02, "queries": 100, "confidence": 0.95, "power": 0.8}
+    many, some, few = (queries_needed(**one, groups=groups) for groups in (1e6, 50.0, 10.0))
+    assert many is not None
+    assert some is not None
+    assert few is not None
+    assert many < some < few
+
+
 @pytest.mark.parametrize("effect", [0.0, -0.1, 0.01])
 def test_no_number_of_queries_finds_an_effect_that_does_not_count(effect: float) -> None:
     """Not above zero, or not above the minimum."""
-    given = {"standard_error": 0.1, "queries": 10, "confidence": 0.95, "power": 0.8}
+    given = {"standard_error": 0.1, "queries": 10, "groups": 10.0, "confidence": 0.95, "power": 0.8}
     assert queries_needed(effect=effect, minimum=0.01, **given) is None
     assert queries_needed(effect=0.1, minimum=0.01, **{**given, "standard_error": math.nan}) is None
 

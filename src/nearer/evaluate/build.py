@@ -152,6 +152,7 @@ def build(
             minimum=rules.minimum_effect,
             standard_error=first.standard_error,
             queries=first.queries,
+            groups=first.effective_groups,
             **width,
         )
     else:

@@ -111,6 +111,7 @@ def settling(found: Comparison, *, minimum: float, confidence: float, power: flo
     options: dict[str, Any] = {
         "standard_error": found.standard_error,
         "queries": found.queries,
+        "groups": found.effective_groups,
         "confidence": confidence,
         "power": power,
     }

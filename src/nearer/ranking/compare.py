@@ -14,6 +14,9 @@ from nearer.ranking.resample import SAMPLES, Groups, bootstrap, groups_of, inter
 
 _EVEN: Final = 1e-12
 """Differences up to this are ties: two sums of the same terms may differ in the last bit."""
+_ITERATIONS: Final = 20
+_FEWEST: Final = 3.0
+"""Groups below which no interval is worth its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Comparison:
     ties: int
     queries: int
     groups: int
+    effective_groups: float
 
 
 def compare(  # noqa: PLR0917 - five that every caller gives, in their natural order
@@ -120,13 +124,21 @@ def compare_columns(
                 ties=len(change) - wins - losses,
                 queries=len(change),
                 groups=len(groups.sizes),
+                effective_groups=groups.effective,
             )
         )
     return found
 
 
 def queries_needed(
-    *, effect: float, minimum: float, standard_error: float, queries: int, confidence: float, power: float
+    *,
+    effect: float,
+    minimum: float,
+    standard_error: float,
+    queries: int,
+    groups: float,
+    confidence: float,
+    power: float,
 ) -> int | None:
     """How many queries of the same kind, grouped alike, would find an effect with the given power.
 
@@ -140,6 +152,7 @@ def queries_needed(
         minimum: the least difference that counts.
         standard_error: of the difference over `queries`.
         queries: that gave it.
+        groups: that they came in (`Groups.effective`); more queries come in as many more groups.
         confidence: two-sided, of the interval.
         power: probability of finding it.
 
@@ -148,7 +161,11 @@ def queries_needed(
     """
     if effect <= max(0.0, minimum) or not math.isfinite(standard_error):
         return None
-    z_confidence, z_power = (float(special.ndtri(share)) for share in ((1 + confidence) / 2, power))
-    above_zero = ((z_confidence + z_power) * standard_error / effect) ** 2
+    z_power = float(special.ndtri(power))
     above_minimum = (z_power * standard_error / (effect - minimum)) ** 2
-    return max(2, math.ceil(queries * max(above_zero, above_minimum)))
+    share = 1.0  # of the queries at hand
+    for _ in range(_ITERATIONS):  # the interval is wider for fewer groups, and these depend on the number of queries
+        drawn = max(_FEWEST, groups * share)
+        width = float(special.stdtrit(drawn - 1, (1 + confidence) / 2)) * math.sqrt(drawn / (drawn - 1))
+        share = max(((width + z_power) * standard_error / effect) ** 2, above_minimum)
+    return max(2, math.ceil(queries * share))
