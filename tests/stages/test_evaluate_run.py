@@ -12,6 +12,7 @@ import pytest
 from nearer.corpus.dataset import Chunking, Dataset
 from nearer.errors import ArtifactExists, ArtifactMissing, InputError
 from nearer.evaluate.run import plan, run
+from nearer.evaluate.table import table
 from nearer.models.load import load_embedder
 from nearer.models.save import save_embedder
 from nearer.models.source import find_model
@@ -179,6 +180,14 @@ def test_speed_is_told_for_every_system_beside_the_report(finished: Store) -> No
     hybrid, plain = speed["systems"]["tuned-hybrid+reranker"], speed["systems"]["bm25"]
     assert hybrid["p95_milliseconds"] >= hybrid["p50_milliseconds"] > plain["p50_milliseconds"] > 0
     assert hybrid["model_bytes"] > speed["systems"]["tuned"]["model_bytes"] > plain["model_bytes"] == 0
+
+
+def test_the_terminal_shows_few_systems_and_says_how_many_more_there_are(finished: Store) -> None:
+    """Those that the verdict looks at, and the models alone."""
+    shown = table(report_of(finished))
+    rows = [line.split()[0] for line in shown.splitlines() if line.startswith(("bm25", "base", "incumbent ", "tuned"))]
+    assert rows == ["bm25", "base", "incumbent", "tuned", "tuned+reranker", "tuned-hybrid", "tuned-hybrid+reranker"]
+    assert "14 more systems are in the report." in shown
 
 
 def test_adding_a_system_computes_only_that_system(finished: Store, models: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -85,9 +84,9 @@ def build(
     line = line_up([*embedders], [*rerankers], **options, baseline=rules.baseline, candidate=rules.candidate)
     held = held_out(dataset, max_queries=plan.max_queries, seed=plan.seed)
     progress.say("evaluating", queries=len(held.queries), passages=len(held.passages), systems=len(line.entries))
-    positions = sorted(
-        random.Random(plan.seed).sample(range(len(held.queries)), min(plan.speed_queries, len(held.queries)))
-    )
+    # Evenly spread, and not drawn: another seed must not make every list anew.
+    step = max(1, len(held.queries) // max(1, plan.speed_queries))
+    positions = range(0, len(held.queries), step)[: plan.speed_queries]
     deep = plan.depth
     runs, seconds = first_stage(
         held,
@@ -222,7 +221,7 @@ def _nothing(line: Lineup, population: str) -> Check:
     if line.baseline and line.candidate:
         told = f"There is no {population} query to judge by."
     elif line.baseline:
-        told = f"There is no tuned model to compare with {line.baseline}."
+        told = f"There is no tuned model to compare with {line.baseline}, or it is the one that is in use already."
     else:
         told = (
             "There is nothing in use today to compare with: name eval.incumbent or eval.base_embedder, or allow BM25."

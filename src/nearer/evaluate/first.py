@@ -89,7 +89,8 @@ def first_stage(
             calls = [partial(single, [position], depth) for position in timed_queries]
             return Kept(run=run, seconds=timed(calls))
 
-        found = cached(caches.runs, identity={**identity, **deep, "corpus": corpus}, compute=compute)
+        whole = {**identity, **deep, "corpus": corpus, "timed": list(timed_queries)}
+        found = cached(caches.runs, identity=whole, compute=compute)
         runs[name], seconds[name] = found.run, found.seconds
 
     for one in line_up.retrievers:

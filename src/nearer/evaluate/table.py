@@ -17,8 +17,11 @@ def table(report: Mapping[str, Any]) -> str:
     Args:
         report: of report.json.
     """
-    parts = [facts(report), plain(*systems(report)), *_snippets(report, plain), verdict(report)]
-    return "\n\n".join(parts)
+    head, rows = systems(report)
+    shown = [row for row in rows if row[0] in _shown(report)]
+    more = len(rows) - len(shown)
+    told = plain(head, shown) + (f"\n{more} more systems are in the report." if more else "")
+    return "\n\n".join([facts(report), told, *_snippets(report, plain), verdict(report)])
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -162,6 +165,17 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (head, *rows)
     ]
     return "\n".join([lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+
+def _shown(report: Mapping[str, Any]) -> set[str]:
+    """The systems that a terminal shows: those that the verdict looks at, the tuned reranker, and models alone."""
+    systems, candidate = report["systems"], report["candidate"]
+    alone = {
+        name for name, one in systems.items() if name == one["retriever"] and not name.endswith(("-hybrid", "-rrf"))
+    }
+    whole = systems[candidate]["retriever"] if candidate else None
+    without = {name for name, one in systems.items() if one["retriever"] == whole and one["reranker"] is None}
+    return {"incumbent", "tuned+reranker", candidate, report["baseline"]} | alone | without
 
 
 def _incumbent(report: Mapping[str, Any]) -> str:
