@@ -345,6 +345,17 @@ def test_a_model_of_another_dataset_and_chunking_is_warned_about(store: Store, m
     assert [line for line in warnings if "tokens a chunk: model '40', dataset '200'" in line]
 
 
+def test_the_plan_refuses_a_measure_that_is_none_and_says_whether_the_second_dataset_is_there(
+    store: Store, models: Path
+) -> None:
+    """Before anything is loaded; the measures that there are, with the Ks that were asked for."""
+    with pytest.raises(InputError, match="nDCG@20") as caught:
+        plan(settings(models, verdict={"measure": "nDCG@20"}), store)
+    assert "Success@10" in str(caught.value)
+    states = {entry.name: entry.state for entry in plan(settings(models, general="elsewhere"), store).inputs}
+    assert states["general"] == "missing"
+
+
 def test_the_plan_says_what_is_there_and_touches_nothing(store: Store, models: Path) -> None:
     """Inputs with their state, the systems, and the output."""
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nearer.corpus.dataset import Dataset
-from nearer.errors import InputError
 from nearer.evaluate.cases import cases
 from nearer.evaluate.collapse import collapse
 from nearer.evaluate.evidence import Change, changes, choose, populations
@@ -28,7 +27,6 @@ from nearer.evaluate.speed import speed
 from nearer.evaluate.systems import System, system
 from nearer.evaluate.verdict import Check, Verdict, decide, primary
 from nearer.progress import Progress
-from nearer.ranking import metrics
 from nearer.ranking.compare import queries_needed
 from nearer.records import Run
 
@@ -73,13 +71,6 @@ def build(
         InputError: the dataset has nothing to test, a system or measure of the rules is none, or a model gives
             scores that are not numbers.
     """
-    known = metrics.measures(plan.ks)
-    if rules.measure not in known:
-        raise InputError(
-            f"eval.verdict.measure is {rules.measure!r}",
-            rule=f"one of {', '.join(known)}",
-            way_out="or another of eval.ks",
-        )
     options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent}
     line = line_up([*embedders], [*rerankers], **options, baseline=rules.baseline, candidate=rules.candidate)
     held = held_out(dataset, max_queries=plan.max_queries, seed=plan.seed)

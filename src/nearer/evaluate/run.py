@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nearer.address import is_s3
 from nearer.errors import ArtifactMissing
 from nearer.evaluate import lineup
 from nearer.models.contract import Contract
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
+from nearer.ranking import metrics
 from nearer.settings import resolve
 from nearer.settings.model import Settings
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
@@ -36,6 +38,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
     from nearer.evaluate.inputs import without_idle
 
     section = settings.eval
+    metrics.require(section.verdict.measure, section.ks)
     dataset = store.open(resolve.dataset_of(settings, section.dataset), kind="dataset")
     sources = {role: _find(settings, store, role, name) for role, name in _names(settings).items()}
     sources = without_idle(sources, progress)
@@ -71,7 +74,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         same = dataset.manifest.settings.get("near_duplicate", settings.generate.near_duplicate)
         ours = Manifest(kind="report", name="eval", fingerprint=mark, inputs=inputs)
         protocol = {one.name: getattr(section, one.name) for one in fields(Protocol) if one.name != "seed"}
-        verdict, metrics = build_report(
+        verdict, numbers = build_report(
             directory,
             dataset=loaded,
             general=None if general is None else Dataset.load(general[1]) if general[2] else read_general(general[1]),
@@ -96,7 +99,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         )
         refused = section.gate and verdict.decision != "ship"
         reason = f"{verdict.decision}: {verdict.reasons[0]}"
-        return Built(metrics=metrics, outcome=Outcome(code=REFUSED if refused else 0, reason=reason))
+        return Built(metrics=numbers, outcome=Outcome(code=REFUSED if refused else 0, reason=reason))
 
     return produce(
         store,
@@ -114,6 +117,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
 def plan(settings: Settings, store: Store) -> Plan:
     """What `run` would do; touches nothing and loads nothing heavy."""
     section, names = settings.eval, _names(settings)
+    metrics.require(section.verdict.measure, section.ks)
     address = resolve.dataset_of(settings, section.dataset)
     dataset = store.manifest(address)
     made = address == settings.generate.output_dir
@@ -121,6 +125,10 @@ def plan(settings: Settings, store: Store) -> Plan:
     planned = [PlannedInput(name="dataset", address=address, state=state)]
     for role, name in names.items():
         planned.append(PlannedInput(name=role, address=name, state=_state(settings, store, role, name)))
+    if section.general is not None:
+        planned.append(
+            PlannedInput(name="general", address=section.general, state=_general_state(section.general, store))
+        )
     rerankers = [role for role in names if role in _RERANKERS]
     own = names.get(lineup.OWN_EMBEDDER)
     today = next((role for role in ("base", "tuned") if own is not None and names.get(role) == own), None)
@@ -227,6 +235,13 @@ def _general(name: str | None, store: Store) -> tuple[InputEntry, Path, bool] | 
         return InputEntry(address=there.address, fingerprint=there.manifest.fingerprint), there.path, True
     path = store.raw(name)
     return InputEntry(address=store.resolve(name), fingerprint=raw_fingerprint(path)), path, False
+
+
+def _general_state(name: str, store: Store) -> str:
+    full = store.resolve(name)
+    if store.manifest(name) is not None or (not is_s3(full) and Path(full).exists()):
+        return "there"
+    return "looked for when it runs" if is_s3(full) else "missing"
 
 
 def _fingerprint(settings: Settings, inputs: Mapping[str, InputEntry]) -> str:

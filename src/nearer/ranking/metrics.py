@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from nearer.errors import InputError
 from nearer.records import Hit, Judgment, Run
 
 NDCG: Final = "nDCG@10"
@@ -36,6 +37,21 @@ def measures(ks: Sequence[int]) -> tuple[str, ...]:
     ranks = sorted(set(ks))
     at = [f"{name}@{k}" for name in ("R", "P", "Success") for k in ranks]
     return (*at, "RR@10", NDCG, "AP", "Rprec")
+
+
+def require(measure: str, ks: Sequence[int]) -> None:
+    """Refuse a name that is none of the measures.
+
+    Raises:
+        InputError: it is not.
+    """
+    known = measures(ks)
+    if measure not in known:
+        raise InputError(
+            f"eval.verdict.measure is {measure!r}",
+            rule=f"one of {', '.join(known)}",
+            way_out="name one of them; for another K add it to eval.ks",
+        )
 
 
 def relevant(judgments: Iterable[Judgment], document_of: Callable[[str], str]) -> dict[str, dict[str, int]]:
