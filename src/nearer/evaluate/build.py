@@ -134,9 +134,14 @@ def build(
         first = compared[population][0].by_measure[rules.measure]
         found = slices(held, **sides, confidence=rules.confidence, seed=plan.seed)
         shown = cases(held, **sides)
-        told: dict[str, Any] = {"before": pair[0], "after": pair[1], "measure": rules.measure, "population": population}
+        named: dict[str, Any] = {
+            "before": pair[0],
+            "after": pair[1],
+            "measure": rules.measure,
+            "population": population,
+        }
         width: dict[str, Any] = {"confidence": rules.confidence, "power": rules.power}
-        checks.append(primary(first, **told, **width, minimum=rules.minimum_effect))
+        checks.append(primary(first, **named, **width, minimum=rules.minimum_effect))
         detectable = queries_needed(
             effect=rules.detect_effect,
             minimum=rules.minimum_effect,
@@ -190,8 +195,11 @@ def build(
     )
     write(directory, report, held, systems)
     sizes = {role: one.size for role, one in {**embedders, **rerankers}.items()}
-    measured = speed(seconds, line, sizes=sizes, passages=len(held.passages))
-    (directory / "speed.json").write_text(json.dumps(measured, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    measured = None
+    if plan.speed_queries:
+        measured = speed(seconds, line, sizes=sizes, passages=len(held.passages))
+        told = json.dumps(measured, ensure_ascii=False, indent=2) + "\n"
+        (directory / "speed.json").write_text(told, encoding="utf-8")
     per_query = {one.name: {query: one.scores.per_query[query][rules.measure] for query in queries} for one in systems}
     html = page(report, speed=measured, cases=shown, per_query=per_query, background=background)
     (directory / "report.html").write_text(html, encoding="utf-8")

@@ -24,7 +24,7 @@ class Background:
 def page(
     report: Mapping[str, Any],
     *,
-    speed: Mapping[str, Any],
+    speed: Mapping[str, Any] | None,
     cases: Mapping[str, Any],
     per_query: Mapping[str, Mapping[str, float]],
     background: Background,
@@ -33,7 +33,7 @@ def page(
 
     Args:
         report: of report.json.
-        speed: of speed.json.
+        speed: of speed.json; None if nothing was timed.
         cases: single queries, see `cases.cases`; empty if nothing was compared.
         per_query: the verdict's measure, by system and query.
         background: where the report comes from.
@@ -62,7 +62,7 @@ def page(
         changes=table.changes(report),
         slices=_slices(report),
         snippets=_snippets(report),
-        speed=_speed(speed),
+        speed=_speed(speed) if speed else [],
         machine=speed,
         cases=cases,
         figures=_figures(report, per_query),

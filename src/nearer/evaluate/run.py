@@ -72,6 +72,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
             models.pop(lineup.OWN_EMBEDDER, None)
         others = known.trained_on(sources, dataset.manifest.fingerprint, store)
         same = dataset.manifest.settings.get("near_duplicate", settings.generate.near_duplicate)
+        here = store.resolve("x").removesuffix("x")  # the page must not depend on where the artifacts lie
         ours = Manifest(kind="report", name="eval", fingerprint=mark, inputs=inputs)
         protocol = {one.name: getattr(section, one.name) for one in fields(Protocol) if one.name != "seed"}
         verdict, numbers = build_report(
@@ -87,7 +88,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
             plan=Protocol(**protocol, seed=settings.seed),
             rules=Rules(**section.verdict.model_dump()),
             background=Background(
-                lineage=tuple(lineage(store, section.output_dir, ours)),
+                lineage=tuple(line.replace(here, "") for line in lineage(store, section.output_dir, ours)),
                 audit=known.audit(dataset.path),
                 settings=section.model_dump(mode="json"),
             ),

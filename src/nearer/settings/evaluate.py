@@ -94,7 +94,9 @@ class EvalSettings(Section):
     max_queries: PositiveInt | None = None
     """At most so many test queries, drawn with the seed; null: all."""
     speed_queries: NonNegativeInt = execution(
-        20, description="So many queries are timed one at a time, for latency and throughput; 0: none."
+        20,
+        description="So many queries are timed one at a time, for latency and throughput; 0: none, and the report has the "
+        "same bytes every time.",
     )
     batch_tokens: PositiveInt = execution(8192, description="Padded tokens a forward pass.")
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
