@@ -95,8 +95,8 @@ class EvalSettings(Section):
     """At most so many test queries, drawn with the seed; null: all."""
     speed_queries: NonNegativeInt = execution(
         20,
-        description="So many queries are timed one at a time, for latency and throughput; 0: none, and the report has the "
-        "same bytes every time.",
+        description="So many queries are timed one at a time, for latency and throughput; 0: none, and the report has "
+        "the same bytes every time.",
     )
     batch_tokens: PositiveInt = execution(8192, description="Padded tokens a forward pass.")
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
