@@ -27,13 +27,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A chunk of a document; the unit of retrieval. `path` is the heading path, outermost first."""
+    """A chunk of a document; the unit of retrieval.
+
+    `path` is the heading path, outermost first; `source` is where the document comes from, in its owner's words.
+    """
 
     id: str
     document_id: str
     text: str
     title: str = ""
     path: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ SETTINGS = {
         "reranker": {"base_model": "models/e", "output_dir": "models/r", "epochs": 1, "batch_size": 16, "dropout": 0,
                      "learning_rate": 1e-3, "max_pair_tokens": 96, "checkpoint_steps": 4},
     },
-    "eval": {"output_dir": "reports/r", "rerank_depth": 5},
+    "eval": {"output_dir": "reports/r", "rerank_depth": 5, "speed_queries": 0},
     "export_onnx": {"output_dir": "models/o", "parity_pairs": 40},
     "reindex": {"output_dir": "indexes/i", "check_samples": 8, "shard_passages": 20},
 }  # fmt: skip

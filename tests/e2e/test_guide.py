@@ -109,6 +109,12 @@ def test_generate_train_both_models_and_eval_run_from_the_guides_file(rag: Path,
     assert scores.shape == (1,)
     report = json.loads((rag / "reports/report/report.json").read_text(encoding="utf-8"))
     assert report["queries"] > 0
+    # The guide's own measures, by ideal context: texts without ids, traced back to the passages that they stand in.
+    assert report["snippets"]["snippets"] == report["snippets"]["queries"] > 0
+    assert report["snippets"]["unlinked"] == 0
+    assert {"R@10", "P@10"} <= report["snippets"]["systems"]["tuned+reranker"].keys()
+    assert "as the guide counts" in out
+    assert report["verdict"]["decision"] in ("ship", "do not ship", "inconclusive")
 
 
 def test_enhanced_questions_alone_are_enough(rag: Path, nearer: Nearer) -> None:

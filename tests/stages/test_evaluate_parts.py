@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,17 @@ import pytest
 
 from nearer.corpus.dataset import Chunking, Dataset
 from nearer.errors import InputError
-from nearer.evaluate.build import disagreements
+from nearer.evaluate.evidence import changes, populations
 from nearer.evaluate.heldout import HeldOut, held_out
-from nearer.evaluate.page import page
+from nearer.evaluate.inputs import disagreements
+from nearer.evaluate.lineup import Entry, line_up
 from nearer.evaluate.report import assemble
 from nearer.evaluate.rerank import pairs_of, rerank, score_pairs
 from nearer.evaluate.retrieve import retrieve
+from nearer.evaluate.snippets import by_snippet, counts
 from nearer.evaluate.systems import system
 from nearer.evaluate.table import markdown, table
+from nearer.evaluate.verdict import Check, decide
 from nearer.models.contract import Contract
 from nearer.progress import Silent
 from nearer.records import Hit, Judgment, Passage, Query
@@ -98,7 +100,7 @@ def test_a_query_judged_on_documents_gets_enough_documents() -> None:
 def test_documents_are_scored_by_their_best_passage() -> None:
     """D3 is second although its passage is fourth."""
     run = {"q2": [Hit(name, 1.0) for name in ("D1#0", "D1#1", "D1#2", "D3#0")]}
-    one = system(held(q2="D3"), run, retriever="base", reranker=None, depth=10, ks=[1, 2])
+    one = system(held(q2="D3"), run, entry=Entry(name="base", retriever="base"), depth=10, ks=[1, 2])
     assert [hit.target for hit in one.run["q2"]] == ["D1", "D3"]
     assert (one.scores.mean["R@1"], one.scores.mean["R@2"], one.scores.mean["RR@10"]) == (0.0, 1.0, 0.5)
 
@@ -202,58 +204,62 @@ def small_report() -> dict[str, Any]:
     test = held(q1="D0#1", q2="D3", q3="D4#0")
     base = {"q1": [Hit("D1#0", 2.0), Hit("D0#1", 1.0)], "q3": [Hit("D4#0", 1.0)]}
     tuned = {"q1": [Hit("D0#1", 2.0)], "q2": [Hit("D3#3", 1.0)], "q3": [Hit("D4#0", 1.0)]}
+    line = line_up(["base", "tuned"], [], bm25=False, incumbent="base", baseline="incumbent", candidate=None)
     systems = [
-        system(test, run, retriever=name, reranker=None, depth=100, ks=[1, 3])
-        for name, run in (("bm25", base), ("base", base), ("tuned", tuned))
+        system(test, run, entry=entry, depth=100, ks=[1, 3])
+        for entry, run in zip(line.entries, (base, tuned), strict=True)
     ]
+    queries = populations(test)["real"]
+    compared = changes(
+        systems,
+        line.pairs(),
+        queries=queries,
+        groups=test.groups,
+        measure="nDCG@10",
+        primary=("base", "tuned"),
+        confidence=0.95,
+        seed=1,
+    )
+    check = Check(name="primary", state="unclear", sentence="tuned against base: these queries cannot tell.")
     return assemble(
         test,
         systems,
+        line_up=line,
+        population="real",
+        queries=queries,
+        changes={"real": compared},
+        slices=[],
+        verdict=decide([check], context=["The verdict is about the real queries."]),
+        rules={"measure": "nDCG@10", "confidence": 0.95, "minimum_effect": 0.01, "detect_effect": 0.03, "power": 0.8},
+        detectable=None,
         ks=[1, 3],
         depth=100,
         rerank_depth=30,
+        alpha=0.8,
         ideal_contexts={"linked": 5, "unlinked": 2},
         models={"base": {"name": "<models>/base", "fingerprint": "f" * 64}},
-        seed=1,
     )
 
 
-def test_the_terminal_shows_what_was_measured_every_system_and_what_changed() -> None:
+def test_the_terminal_shows_what_was_measured_every_system_and_the_verdict_last() -> None:
     """The whole output, because a person reads it."""
-    assert table(small_report()) == (
-        """\
-3 test queries (3 real); 1 of them judged on whole documents, over 24 passages.
-Attainable at most: P@1 1.000, P@3 .333. MAP looks at the first 100 results.
-Queries without any result (they count as 0): bm25 1, base 1.
+    assert (
+        table(small_report())
+        == """\
+3 test queries (3 real); 1 of them judged on whole documents; 3 groups of documents, 24 passages.
+Attainable at most: P@3 .333. MAP looks at the first 100 results.
+Queries without any result (they count as 0): base 1.
 2 of the 7 ideal contexts that the user's files name stand in no document: no system can find them, and they are not judged.
 
-system    R@1    R@3    P@1   P@3  MRR@10  nDCG@10    MAP
+system    R@1    R@3   P@3  hit@3  MRR@10  nDCG@10    MAP
 ─────────────────────────────────────────────────────────
-bm25     .333   .667   .333  .222    .500     .544   .500
-base     .333   .667   .333  .222    .500     .544   .500
-tuned   1.000  1.000  1.000  .333   1.000    1.000  1.000
+base     .333   .667  .222   .667    .500     .544   .500
+tuned   1.000  1.000  .333  1.000   1.000    1.000  1.000
 
-"""
-        + CHANGES
+verdict: inconclusive
+- tuned against base: these queries cannot tell.
+- The verdict is about the real queries."""
     )
-
-
-CHANGES = """\
-tuned against base, relative change (paired bootstrap over groups of documents)
-measure  before  after    change  95 % interval  better  worse  same
-────────────────────────────────────────────────────────────────────
-R@1        .333  1.000  +200.0 %            n/a       2      0     1
-R@3        .667  1.000   +50.0 %            n/a       1      0     2
-P@1        .333  1.000  +200.0 %            n/a       2      0     1
-P@3        .222   .333   +50.0 %            n/a       1      0     2
-MRR@10     .500  1.000  +100.0 %            n/a       2      0     1
-nDCG@10    .544  1.000   +83.9 %            n/a       2      0     1
-MAP        .500  1.000  +100.0 %            n/a       2      0     1
-
-The other comparisons, by nDCG@10
-systems       before  after   change  95 % interval  better  worse  same
-────────────────────────────────────────────────────────────────────────
-bm25 → tuned    .544  1.000  +83.9 %            n/a       2      0     1"""
 
 
 def test_report_json_holds_no_nan() -> None:
@@ -261,37 +267,26 @@ def test_report_json_holds_no_nan() -> None:
     report = small_report()
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert report["comparisons"][0]["measures"]["R@1"]["relative_high"] is None
-    assert report["systems"]["base"] == {
-        "stage": "retrieve",
-        "retriever": "base",
-        "reranker": None,
-        "metrics": report["systems"]["bm25"]["metrics"],
-        "queries_without_results": 1,
-    }
+    assert report["systems"]["base"]["queries_without_results"] == 1
 
 
-def test_the_summary_is_markdown_with_the_same_numbers() -> None:
-    """One table of systems, one of changes."""
+def test_the_summary_is_markdown_with_the_verdict_first() -> None:
+    """What a reader of CI sees at once, then the checks, the systems and the changes."""
     lines = markdown(small_report()).splitlines()
-    assert "| system | R@1 | R@3 | P@1 | P@3 | MRR@10 | nDCG@10 | MAP |" in lines
-    assert "| tuned | 1.000 | 1.000 | 1.000 | .333 | 1.000 | 1.000 | 1.000 |" in lines
-    assert "| nDCG@10 | .544 | 1.000 | +83.9 % | n/a | 2 | 0 | 1 |" in lines
+    assert lines[:3] == ["# ❔ Verdict: inconclusive", "", "- tuned against base: these queries cannot tell."]
+    assert "| primary | unclear | tuned against base: these queries cannot tell. |" in lines
+    assert "| system | R@1 | R@3 | P@3 | hit@3 | MRR@10 | nDCG@10 | MAP |" in lines
+    assert "| tuned | 1.000 | 1.000 | .333 | 1.000 | 1.000 | 1.000 | 1.000 |" in lines
+    (change,) = [line for line in lines if line.startswith("| nDCG@10 | .544")]
+    assert change.startswith("| nDCG@10 | .544 | 1.000 | +45.6 | +83.9 % | ")
+    assert change.endswith(" | 2 | 0 | 1 | .500 |")  # 4 of the 8 sign patterns of three groups, one of which is even
 
 
-def test_the_page_needs_nothing_from_the_network_and_escapes_names() -> None:
-    """No link, no script, no image; a model's name is text."""
-    seen: list[str] = []
-    texts: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            seen.append(tag)
-            assert not {"src", "href"} & {name for name, _ in attrs}
-
-        def handle_data(self, data: str) -> None:
-            texts.append(data)
-
-    Reader().feed(page(small_report()))
-    assert not {"script", "link", "img", "iframe", "models"} & set(seen)
-    assert seen.count("table") == 4
-    assert "<models>/base" in texts
+def test_snippets_count_as_the_guide_counts() -> None:
+    """A snippet is found when any passage that it stands in is; what stands in no document is counted and left out."""
+    contexts = {"q1": (("a", "b"), ("c",), ()), "q2": ((),), "q3": (("d",),)}
+    run = {"q1": [Hit("b", 3.0), Hit("x", 2.0), Hit("c", 1.0)], "q3": [Hit("x", 1.0)]}
+    values = by_snippet(run, contexts, [1, 3])
+    assert values == {"R@1": 0.25, "R@3": 0.5, "P@1": 0.5, "P@3": pytest.approx(1 / 3)}
+    assert counts(contexts) == {"queries": 3, "queries_scored": 2, "snippets": 5, "unlinked": 2}
+    assert by_snippet(run, {"q2": ((),)}, [1]) == {}

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ def by_hand(ranked: list[str], relevance: dict[str, int]) -> dict[str, float]:
     found = [position for position, target in enumerate(ranked, start=1) if target in wanted]
     values = {f"R@{k}": sum(position <= k for position in found) / len(wanted) for k in KS}
     values |= {f"P@{k}": sum(position <= k for position in found) / k for k in KS}
+    values |= {f"Success@{k}": float(any(position <= k for position in found)) for k in KS}
+    values["Rprec"] = sum(position <= len(wanted) for position in found) / len(wanted)
     values["RR@10"] = 1 / found[0] if found and found[0] <= 10 else 0.0
     gains = [relevance.get(target, 0) / math.log2(position + 1) for position, target in enumerate(ranked[:10], 1)]
     ideal = sorted(relevance.values(), reverse=True)[:10]
@@ -52,7 +55,10 @@ def test_values_are_those_computed_by_hand(runs: dict[str, list[str]], judged: d
 
 def test_measures_are_named_and_ordered_as_people_read_them() -> None:
     """Names of ir_measures, each K once."""
-    assert metrics.measures([5, 1, 5]) == ("R@1", "R@5", "P@1", "P@5", "RR@10", "nDCG@10", "AP")
+    assert metrics.measures([5, 1, 5]) == (
+        *("R@1", "R@5", "P@1", "P@5", "Success@1", "Success@5"),
+        *("RR@10", "nDCG@10", "AP", "Rprec"),
+    )
 
 
 def test_a_list_that_names_a_target_twice_is_refused() -> None:
@@ -95,7 +101,51 @@ def test_the_best_passage_stands_for_its_document() -> None:
     assert documents == [Hit("D1", 0.9), Hit("D2", 0.8), Hit("D3", 0.6)]
 
 
-def test_attainable_precision_is_what_a_perfect_system_reaches() -> None:
-    """One and three relevant targets: P@3 can be 1/3 and 1."""
+def test_attainable_values_are_those_of_a_perfect_system() -> None:
+    """One and three relevant targets: P@3 can be 1/3 and 1, R@1 can be 1 and 1/3."""
     judged = {"a": {"x": 1, "y": 0}, "b": {"x": 1, "y": 2, "z": 1}}
-    assert metrics.attainable_precision(judged, [1, 3]) == {"P@1": 1.0, "P@3": pytest.approx(2 / 3)}
+    assert metrics.attainable(judged, [1, 3]) == {
+        "R@1": pytest.approx(2 / 3),
+        "R@3": 1.0,
+        "P@1": 1.0,
+        "P@3": pytest.approx(2 / 3),
+    }
+
+
+PEERS = {"RR@10": "recip_rank_10", "nDCG@10": "ndcg_cut_10", "AP": "map", "Rprec": "Rprec"}
+PEERS |= {
+    f"{ours}@{k}": f"{theirs}_{k}" for ours, theirs in (("R", "recall"), ("P", "P"), ("Success", "success")) for k in KS
+}
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    runs=st.dictionaries(
+        st.sampled_from(["q1", "q2", "q3", "q4"]),
+        st.lists(st.tuples(st.sampled_from(TARGETS), st.integers(0, 3)), max_size=14),
+    ),
+    judged=st.dictionaries(
+        st.sampled_from(["q1", "q2", "q3"]), grades.filter(lambda found: any(found.values())), min_size=1
+    ),
+)
+def test_values_are_those_of_pytrec_eval(
+    runs: dict[str, list[tuple[str, int]]], judged: dict[str, dict[str, int]]
+) -> None:
+    """To 1e-9, on runs full of ties that we break by ascending id, with unjudged queries and missing results."""
+    run = {}
+    for query, pairs in runs.items():
+        scores = dict(pairs)
+        run[query] = [Hit(name, float(scores[name])) for name in sorted(scores, key=lambda name: (-scores[name], name))]
+    found = metrics.evaluate(run, judged, KS)
+    wanted = {"recall.1,3,5,10", "P.1,3,5,10", "success.1,3,5,10", "ndcg_cut.10", "map", "Rprec", "recip_rank"}
+    peer = pytrec_eval.RelevanceEvaluator(judged, wanted)
+    # The library breaks ties its own way, so it is given the ranks.
+    ranked = {query: {hit.target: float(-place) for place, hit in enumerate(hits)} for query, hits in run.items()}
+    values = peer.evaluate({query: hits for query, hits in ranked.items() if hits})
+    first_ten = {query: dict(list(hits.items())[:10]) for query, hits in ranked.items() if hits}
+    reciprocal = peer.evaluate(first_ten)
+    for query in judged:
+        expected = dict(values.get(query, {}))
+        expected["recip_rank_10"] = reciprocal.get(query, {}).get("recip_rank", 0.0)
+        for ours, theirs in PEERS.items():
+            assert found.per_query[query][ours] == pytest.approx(expected.get(theirs, 0.0), abs=1e-9), (query, ours)

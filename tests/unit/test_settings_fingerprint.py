@@ -25,8 +25,8 @@ EXECUTION = {
     "EmbeddingSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
     "RerankerSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
     "EvalSettings": {
-        "dataset", "base_embedder", "embedder", "incumbent", "base_reranker", "reranker", "output_dir", "batch_tokens",
-        "device",
+        "dataset", "base_embedder", "embedder", "incumbent", "incumbent_reranker", "base_reranker", "reranker", "models",
+        "general", "output_dir", "speed_queries", "batch_tokens", "device",
     },
     "ExportSettings": {"reranker", "dataset", "output_dir"},
     "ReindexSettings": {

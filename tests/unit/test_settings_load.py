@@ -89,7 +89,7 @@ def test_the_guides_file_is_read_as_it_is(workdir: Path) -> None:
     assert settings.eval.embedder == "models/fine_tuned_embedding"
     assert settings.eval.reranker == "models/fine_tuned_reranker"
     assert settings.eval.incumbent == settings.reindex.embedder == "/models/today"
-    assert settings.eval.base_reranker == "/models/reranker-today"
+    assert settings.eval.incumbent_reranker == "/models/reranker-today"
     assert loaded.warnings == ("sections that nearer does not read: elasticsearch, ALPHA",)
 
 

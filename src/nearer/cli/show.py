@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import typer
 
@@ -20,6 +22,10 @@ def show(manifest: Manifest, store: Store, settings: Settings) -> None:
     report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
     typer.echo(table(report))
     typer.echo(f"report: {artifact.path / 'report.html'}")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        text = (artifact.path / "summary.md").read_text(encoding="utf-8")
+        with Path(summary).open("a", encoding="utf-8") as stream:  # of the job: other steps write to it as well
+            stream.write(text + "\n")
 
 
 def plan_text(plan: Plan) -> str:

@@ -78,6 +78,7 @@ def chunk_all(documents: Iterable[Document], *, max_tokens: int, count_tokens: C
                     text=text,
                     title=document.title,
                     path=path,
+                    source=document.source,
                 )
                 for number, (path, text) in enumerate(pieces)
             ]

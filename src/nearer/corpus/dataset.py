@@ -1,12 +1,14 @@
 """The dataset artifact: BEIR's layout on disk, records in memory.
 
-    corpus.jsonl                 `_id`, `title`, `text`, `metadata: {document_id, path, group}`
+    corpus.jsonl                 `_id`, `title`, `text`, `metadata: {document_id, path, group}`, `source` where known
     queries.jsonl                `_id`, `text`, `metadata: {origin}`
     qrels/<split>.tsv            judgments on passages, with BEIR's header
     qrels/<split>.documents.tsv  judgments on whole documents, only where there are any
     qrels/*.jsonl                the same as JSON lines, for `datasets.load_dataset`, which reads one format a directory
     positives.jsonl              ideal contexts that stand in no document, only where there are any
     negatives.jsonl              hard negatives per training query, hardest first
+    ideal_contexts.jsonl         the ideal contexts of each test query, each as the passages that it stands in (none: it
+                                 was found nowhere); only where the user's files name any
     chunking.json                how the passages were cut
     README.md                    `configs:` for `datasets.load_dataset`
 
@@ -34,6 +36,7 @@ CORPUS: Final = "corpus.jsonl"
 QUERIES: Final = "queries.jsonl"
 POSITIVES: Final = "positives.jsonl"
 NEGATIVES: Final = "negatives.jsonl"
+IDEAL_CONTEXTS: Final = "ideal_contexts.jsonl"
 CHUNKING: Final = "chunking.json"
 
 
@@ -55,7 +58,8 @@ class Dataset:
     """Queries with judgments, train and test apart, over one corpus of passages.
 
     `positives` (texts) and `negatives` are by query id and only for training; `groups` says for each document id which
-    group of near-duplicate documents it belongs to.
+    group of near-duplicate documents it belongs to. `ideal_contexts` are by test query: of each snippet that somebody
+    named as ideal, the passages that it stands in, none if it stands in no document.
     """
 
     passages: dict[str, Passage]
@@ -64,6 +68,7 @@ class Dataset:
     test: tuple[Judgment, ...]
     positives: dict[str, tuple[str, ...]] = field(default_factory=dict)
     negatives: dict[str, tuple[Negative, ...]] = field(default_factory=dict)
+    ideal_contexts: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     chunking: Chunking = field(default_factory=Chunking)
 
@@ -80,6 +85,11 @@ class Dataset:
             _write_lines(directory / POSITIVES, lines)
         negatives = ({"query_id": query, "negatives": [*map(_short, hard)]} for query, hard in self.negatives.items())
         _write_lines(directory / NEGATIVES, negatives)
+        if self.ideal_contexts:
+            snippets = (
+                {"query_id": query, "contexts": [*map(list, found)]} for query, found in self.ideal_contexts.items()
+            )
+            _write_lines(directory / IDEAL_CONTEXTS, snippets)
         for name, judgments in (("train", self.train), ("test", self.test)):
             _write_qrels(directory / "qrels" / f"{name}.tsv", judgments, level="passage")
             if any(judgment.level == "document" for judgment in judgments):
@@ -99,7 +109,7 @@ class Dataset:
         for passage, group in _read_lines(directory / CORPUS, _to_passage):
             passages[passage.id] = passage
             groups[passage.document_id] = group
-        positives = directory / POSITIVES
+        positives, contexts = directory / POSITIVES, directory / IDEAL_CONTEXTS
         return cls(
             passages=passages,
             queries={query.id: query for query in _read_lines(directory / QUERIES, _to_query)},
@@ -107,6 +117,7 @@ class Dataset:
             test=_read_split(directory, "test"),
             positives=dict(_read_lines(positives, _to_positives)) if positives.exists() else {},
             negatives=dict(_read_lines(directory / NEGATIVES, _to_negatives)),
+            ideal_contexts=dict(_read_lines(contexts, _to_contexts)) if contexts.exists() else {},
             groups=groups,
             chunking=_read_chunking(directory / CHUNKING),
         )
@@ -114,6 +125,7 @@ class Dataset:
     def _passage_line(self, passage: Passage) -> dict[str, Any]:
         group = self.groups.get(passage.document_id, passage.document_id)
         metadata = {"document_id": passage.document_id, "path": list(passage.path), "group": group}
+        metadata |= {"source": passage.source} if passage.source else {}
         return {"_id": passage.id, "title": passage.title, "text": passage.text, "metadata": metadata}
 
     def _readme(self) -> str:
@@ -150,6 +162,7 @@ def _passage_of(raw: Mapping[str, Any]) -> Passage:
         text=raw["text"],
         title=raw["title"],
         path=tuple(metadata["path"]),
+        source=metadata.get("source", ""),
     )
 
 
@@ -163,6 +176,10 @@ def _to_query(raw: Mapping[str, Any]) -> Query:
 
 def _to_positives(raw: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     return raw["query_id"], tuple(raw["positives"])
+
+
+def _to_contexts(raw: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    return raw["query_id"], tuple(tuple(passages) for passages in raw["contexts"])
 
 
 def _to_negatives(raw: Mapping[str, Any]) -> tuple[str, tuple[Negative, ...]]:

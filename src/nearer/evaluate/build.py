@@ -1,175 +1,244 @@
-"""The whole evaluation, below the settings: retrieve, rerank, score, compare, write."""
+"""The whole evaluation, below the settings: retrieve, rerank, score, compare, decide, write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from nearer import process
 from nearer.corpus.dataset import Dataset
-from nearer.evaluate.heldout import HeldOut, held_out
+from nearer.evaluate.cases import cases
+from nearer.evaluate.collapse import collapse
+from nearer.evaluate.evidence import Change, changes, choose, populations
+from nearer.evaluate.first import Caches, Model, first_stage
+from nearer.evaluate.gates import Rules, gates
+from nearer.evaluate.general import forgetting
+from nearer.evaluate.heldout import held_out
+from nearer.evaluate.leakage import Leakage
+from nearer.evaluate.lineup import Lineup, line_up
+from nearer.evaluate.page import Background, page
+from nearer.evaluate.protocol import Protocol
 from nearer.evaluate.report import assemble, write
-from nearer.evaluate.rerank import pairs_of, rerank, score_pairs
-from nearer.evaluate.retrieve import retrieve
-from nearer.evaluate.systems import RERANKERS, system
-from nearer.models.contract import Contract, render_passage
+from nearer.evaluate.second import second_stage
+from nearer.evaluate.slices import slices
+from nearer.evaluate.speed import speed
+from nearer.evaluate.systems import System, system
+from nearer.evaluate.verdict import Check, Verdict, decide, primary
 from nearer.progress import Progress
-from nearer.ranking.metrics import NDCG
-from nearer.records import Hit, Run
-
-if TYPE_CHECKING:
-    from nearer.models.encode import Embedder
-    from nearer.models.score import Reranker
-
-DEPTH: Final = 100
-"""Results a query that are kept and scored, unless reranking or a K asks for more: what MAP looks at."""
-_SEEN_BY_MEASURES: Final = 10
-"""nDCG@10 and RR@10 look so far, whatever the Ks are."""
+from nearer.ranking.compare import queries_needed
+from nearer.records import Run
 
 
 def build(
     directory: Path,
     *,
     dataset: Dataset,
-    embedders: Mapping[str, Callable[[], Embedder]],
-    rerankers: Mapping[str, Callable[[], Reranker]],
-    bm25: bool,
-    ks: Sequence[int],
-    rerank_depth: int,
-    max_queries: int | None,
+    general: Dataset | None,
+    leakage: Leakage | None,
+    embedders: Mapping[str, Model],
+    rerankers: Mapping[str, Model],
+    incumbent: str | None,
+    plan: Protocol,
+    rules: Rules,
+    background: Background,
     ideal_contexts: Mapping[str, int] | None,
-    models: Mapping[str, Mapping[str, str]],
-    vectors: Path,
-    pair_scores: Path,
-    batch_tokens: int,
-    seed: int,
+    caches: Caches,
     progress: Progress,
-) -> dict[str, Any]:
-    """Evaluate every retriever, alone and with every reranker, and write the report.
+) -> tuple[Verdict, dict[str, Any]]:
+    """Evaluate every retriever, alone and with every reranker, decide, and write the report.
 
     Args:
         directory: where the report's files go.
         dataset: its test part is asked, over its whole corpus.
-        embedders: by role (`base`, `incumbent`, `tuned`); loaded one after the other.
-        rerankers: by role (`base_reranker`, `reranker`); likewise.
-        bm25: whether BM25 is one of the retrievers.
-        ks: of R@K and P@K.
-        rerank_depth: how many passages of each list a reranker orders anew.
-        max_queries: at most so many queries, drawn with the seed.
+        general: a dataset of another domain, to see what the tuned embedder has forgotten.
+        leakage: what was found; None: not looked for.
+        embedders: by role; loaded one after the other.
+        rerankers: by role; likewise.
+        incumbent: role of the embedder that is in use today.
+        plan: how they are evaluated.
+        rules: by which the verdict is reached.
+        background: what the page says about where all this comes from.
         ideal_contexts: see `report.assemble`.
-        models: see `report.assemble`.
-        vectors: directory of the cache of vectors.
-        pair_scores: directory of the cache of reranker scores.
-        batch_tokens: padded tokens a forward pass.
-        seed: of the draw and of the bootstrap.
+        caches: of vectors, pair scores and runs.
         progress: told what happens.
 
     Returns:
-        The main numbers, for the manifest.
+        The verdict, and the main numbers for the manifest.
 
     Raises:
-        InputError: the dataset has nothing to test, or a model gives scores that are not numbers.
+        InputError: the dataset has nothing to test, a system or measure of the rules is none, or a model gives
+            scores that are not numbers.
     """
-    held = held_out(dataset, max_queries=max_queries, seed=seed)
-    depth = max(DEPTH, rerank_depth, *ks)
-    progress.say("evaluating", queries=len(held.queries), passages=len(held.passages))
+    options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent}
+    line = line_up([*embedders], [*rerankers], **options, baseline=rules.baseline, candidate=rules.candidate)
+    held = held_out(dataset, max_queries=plan.max_queries, seed=plan.seed)
+    progress.say("evaluating", queries=len(held.queries), passages=len(held.passages), systems=len(line.entries))
+    # Evenly spread, and not drawn: another seed must not make every list anew.
+    step = max(1, len(held.queries) // max(1, plan.speed_queries))
+    positions = range(0, len(held.queries), step)[: plan.speed_queries]
+    deep = plan.depth
+    runs, seconds = first_stage(
+        held,
+        line,
+        embedders=embedders,
+        template=dataset.chunking.template,
+        depth=deep,
+        documents=plan.documents,
+        alpha=plan.alpha,
+        caches=caches,
+        batch_tokens=plan.batch_tokens,
+        timed_queries=positions,
+        progress=progress,
+    )
+    passages = second_stage(
+        held,
+        line,
+        runs=runs,
+        seconds=seconds,
+        rerankers=rerankers,
+        plan=plan,
+        positions=positions,
+        caches=caches,
+        progress=progress,
+    )
+    systems = [system(held, passages[one.name], entry=one, depth=deep, ks=plan.ks) for one in line.entries]
 
-    runs: dict[str, Run] = {}
-    deep = {"depth": depth, "documents": max(_SEEN_BY_MEASURES, *ks)}
-    if bm25:
-        texts = rendered(held, dataset.chunking.template)
-        runs["bm25"] = retrieve(held, _bm25(held, texts, progress), **deep)
-    for role, load in embedders.items():
-        process.STOP.check()
-        search = _dense(held, load(), vectors=vectors, batch_tokens=batch_tokens, progress=progress)
-        runs[role] = retrieve(held, search, **deep)
-
-    found = {}
-    for role, run in runs.items():
-        found[role] = system(held, run, retriever=role, reranker=None, depth=depth, ks=ks)
-    pairs = pairs_of(list(runs.values()), depth=rerank_depth)
-    for name, load_reranker in rerankers.items():
-        process.STOP.check()
-        reranker = load_reranker()
-        scores = score_pairs(
-            reranker,
-            pairs,
-            queries={query.id: query.text for query in held.queries},
-            passages=rendered(held, reranker.contract.passage_template),
-            directory=pair_scores,
-            batch_tokens=batch_tokens,
-            progress=progress,
-            name=name,
+    population, queries, why = choose(held, rules.queries)
+    pair = (line.baseline, line.candidate) if line.baseline and line.candidate else None
+    compared: dict[str, list[Change]] = {}
+    for kind, ids in {**populations(held), population: queries}.items():
+        compared[kind] = changes(
+            systems,
+            line.pairs(),
+            queries=ids,
+            groups=held.groups,
+            measure=rules.measure,
+            primary=pair,
+            confidence=rules.confidence,
+            seed=plan.seed,
         )
-        for role, run in runs.items():
-            reordered = rerank(run, scores, depth=rerank_depth)
-            one = system(held, reordered, retriever=role, reranker=name, depth=depth, ks=ks)
-            found[one.name] = one
-
-    order = [role if name is None else f"{role}+{name}" for role in runs for name in (None, *RERANKERS)]
-    systems = [found[name] for name in order if name in found]
+    by_name = {one.name: one for one in systems}
+    checks: list[Check] = []
+    found = []
+    detectable = None
+    shown: dict[str, Any] = {}
+    if pair and queries:
+        sides: dict[str, Any] = {
+            "queries": queries,
+            "before": by_name[pair[0]],
+            "after": by_name[pair[1]],
+            "measure": rules.measure,
+        }
+        first = compared[population][0].by_measure[rules.measure]
+        found = slices(held, **sides, confidence=rules.confidence, seed=plan.seed)
+        shown = cases(held, **sides)
+        named: dict[str, Any] = {
+            "before": pair[0],
+            "after": pair[1],
+            "measure": rules.measure,
+            "population": population,
+        }
+        width: dict[str, Any] = {"confidence": rules.confidence, "power": rules.power}
+        checks.append(primary(first, **named, **width, minimum=rules.minimum_effect))
+        detectable = queries_needed(
+            effect=rules.detect_effect,
+            minimum=rules.minimum_effect,
+            standard_error=first.standard_error,
+            queries=first.queries,
+            groups=first.effective_groups,
+            **width,
+        )
+    else:
+        checks.append(_nothing(line, population))
+    checks += gates(
+        rules,
+        line_up=line,
+        changes=compared[population],
+        slices=found,
+        leakage=leakage,
+        collapsed=_collapsed(line, by_name, passages, deep=deep, rerank_depth=plan.rerank_depth),
+        forgetting=forgetting(
+            general,
+            embedders=embedders,
+            measure=rules.measure,
+            confidence=rules.confidence,
+            plan=plan,
+            caches=caches,
+            progress=progress,
+        )
+        if general
+        else None,
+        real_queries=len(populations(held).get("real", ())),
+    )
+    verdict = decide(checks, context=[why])
     report = assemble(
         held,
         systems,
-        ks=ks,
-        depth=depth,
-        rerank_depth=rerank_depth,
+        line_up=line,
+        population=population,
+        queries=queries,
+        changes=compared,
+        slices=found,
+        verdict=verdict,
+        rules=asdict(rules),
+        detectable=detectable,
+        ks=plan.ks,
+        depth=deep,
+        rerank_depth=plan.rerank_depth,
+        alpha=plan.alpha,
         ideal_contexts=ideal_contexts,
-        models=models,
-        seed=seed,
+        models={
+            role: {"name": one.name, "fingerprint": one.fingerprint} for role, one in {**embedders, **rerankers}.items()
+        },
     )
     write(directory, report, held, systems)
-    return {
+    sizes = {role: one.size for role, one in {**embedders, **rerankers}.items()}
+    measured = None
+    if plan.speed_queries:
+        measured = speed(seconds, line, sizes=sizes, passages=len(held.passages))
+        told = json.dumps(measured, ensure_ascii=False, indent=2) + "\n"
+        (directory / "speed.json").write_text(told, encoding="utf-8")
+    per_query = {one.name: {query: one.scores.per_query[query][rules.measure] for query in queries} for one in systems}
+    html = page(report, speed=measured, cases=shown, per_query=per_query, background=background)
+    (directory / "report.html").write_text(html, encoding="utf-8")
+    main = [name for name in dict.fromkeys(("bm25", line.baseline, "base", "tuned", line.candidate)) if name in by_name]
+    return verdict, {
+        "verdict": verdict.decision,
         "queries": len(held.queries),
         "corpus_size": len(held.passages),
-        **{f"{one.name} {NDCG}": round(one.scores.mean[NDCG], 4) for one in systems},
+        **{
+            f"{name} {rules.measure}": round(report["systems"][name]["metrics"].get(rules.measure, 0.0), 4)
+            for name in main
+        },
     }
 
 
-def rendered(held: HeldOut, template: str) -> dict[str, str]:
-    """Passage id → what a model is given for it, without prefix, in the order of the corpus."""
-    return {
-        passage.id: render_passage(template, title=passage.title, path=passage.path, text=passage.text)
-        for passage in held.passages.values()
-    }
+def _nothing(line: Lineup, population: str) -> Check:
+    """There is nothing to decide about."""
+    if line.baseline and line.candidate:
+        told = f"There is no {population} query to judge by."
+    elif line.baseline:
+        told = f"There is no tuned model to compare with {line.baseline}, or it is the one that is in use already."
+    else:
+        told = (
+            "There is nothing in use today to compare with: name eval.incumbent or eval.base_embedder, or allow BM25."
+        )
+    return Check(name="primary", state="unclear", sentence=told)
 
 
-def disagreements(dataset: Dataset, contract: Contract) -> list[str]:
-    """Where a model's own contract asks for other passages than the dataset holds; both sides shown."""
-    chunking = dataset.chunking
-    pairs = [("passage template", contract.passage_template, chunking.template)]
-    if chunking.chunker is not None and contract.chunker is not None:
-        pairs += [("chunker", contract.chunker, chunking.chunker)]
-        pairs += [("tokens a chunk", str(contract.chunk_tokens), str(chunking.max_tokens))]
-    return [f"{what}: model {ours!r}, dataset {theirs!r}" for what, ours, theirs in pairs if ours != theirs]
-
-
-def _bm25(held: HeldOut, texts: Mapping[str, str], progress: Progress) -> Callable[[Sequence[int], int], Any]:
-    from nearer.ranking.bm25 import Bm25
-
-    index = Bm25(list(texts), list(texts.values()), progress=progress)
-
-    def search(positions: Sequence[int], k: int) -> list[list[Hit]]:
-        return index.search([held.queries[position].text for position in positions], k)
-
-    return search
-
-
-def _dense(
-    held: HeldOut, embedder: Embedder, *, vectors: Path, batch_tokens: int, progress: Progress
-) -> Callable[[Sequence[int], int], Any]:
-    from nearer.models.cache import encode_cached
-    from nearer.ranking import dense
-
-    texts = rendered(held, embedder.contract.passage_template)
-    asked = [query.text for query in held.queries]
-    options: dict[str, Any] = {"directory": vectors, "batch_tokens": batch_tokens, "progress": progress}
-    passages = encode_cached(embedder, list(texts.values()), side="passage", **options)  # (passages, dimension)
-    queries = encode_cached(embedder, asked, side="query", **options)  # (queries, dimension)
-    ids = list(texts)
-
-    def search(positions: Sequence[int], k: int) -> list[list[Hit]]:
-        return dense.search(queries[list(positions)], passages, ids, k, progress=progress)
-
-    return search
+def _collapsed(
+    line: Lineup, by_name: Mapping[str, System], passages: Mapping[str, Run], *, deep: int, rerank_depth: int
+) -> dict[str, str | None]:
+    """What is wrong with the scores of the models that the candidate is made of."""
+    candidate = line.entry(line.candidate)
+    if candidate is None:
+        return {}
+    found: dict[str, str | None] = {}
+    embedder = line.retriever(candidate.retriever).embedder
+    if embedder is not None and embedder in by_name:
+        found[embedder] = collapse(passages[embedder], top=deep)
+    if candidate.reranker is not None:
+        found[candidate.reranker] = collapse(passages[candidate.name], top=rerank_depth)
+    return found

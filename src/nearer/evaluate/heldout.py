@@ -23,6 +23,8 @@ class HeldOut:
     judgments: dict[str, dict[str, int]]
     """query id → target (passage, or document for queries in `on_documents`) → relevance."""
     on_documents: frozenset[str]
+    ideal_contexts: dict[str, tuple[tuple[str, ...], ...]]
+    """query id → of each snippet that somebody named as ideal, the passages that it stands in."""
     groups: dict[str, str]
     """query id → group of near-duplicate documents that its answers stand in."""
     unscored: int
@@ -87,6 +89,7 @@ def held_out(dataset: Dataset, *, max_queries: int | None, seed: int) -> HeldOut
         queries=tuple(dataset.queries[query] for query in chosen),
         judgments={query: judgments[query] for query in chosen},
         on_documents=on_documents,
+        ideal_contexts={query: dataset.ideal_contexts[query] for query in chosen if query in dataset.ideal_contexts},
         groups=groups,
         unscored=len(asked) - len(judgments),
         left_out=len(judgments) - len(chosen),

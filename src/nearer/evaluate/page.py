@@ -1,81 +1,166 @@
-"""report.html: one page that needs nothing else, light or dark as its reader has it."""
+"""report.html: one page that needs nothing else, light or dark as its reader has it, and readable on paper."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any, Final
 
-from nearer.evaluate.table import changes, facts, systems
+from nearer.evaluate import table
 
-_STYLE: Final = """
-:root { color-scheme: light dark; --ink: light-dark(#1a2233, #e6e9f0); --soft: light-dark(#5b667a, #9aa5b8);
-  --ground: light-dark(#fbfbfd, #12161e); --line: light-dark(#e1e5ec, #2b3341); --band: light-dark(#f0f4fb, #1b2330);
-  --up: light-dark(#0a7a4b, #4fd39a); --down: light-dark(#b3312c, #ff8f88); }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 15px/1.55 system-ui, "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", sans-serif; }
-main { max-width: 70rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-p { color: var(--soft); margin: 0 0 .3rem; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, .words th, .words td { text-align: left; }
-thead th { color: var(--soft); font-weight: 600; }
-tbody tr:hover { background: var(--band); }
-.best { font-weight: 700; } .up { color: var(--up); } .down { color: var(--down); }
-"""
+_CURVES: Final = 6
 
 
-def page(report: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """Where a report comes from: the tree of what went in, what `generate` says of the data, and the settings."""
+
+    lineage: Sequence[str]
+    audit: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def page(
+    report: Mapping[str, Any],
+    *,
+    speed: Mapping[str, Any] | None,
+    cases: Mapping[str, Any],
+    per_query: Mapping[str, Mapping[str, float]],
+    background: Background,
+) -> str:
     """The page of a report.
 
     Args:
         report: of report.json.
+        speed: of speed.json; None if nothing was timed.
+        cases: single queries, see `cases.cases`; empty if nothing was compared.
+        per_query: the verdict's measure, by system and query.
+        background: where the report comes from.
     """
-    head, rows = systems(report)
-    best = [max((row[column] for row in rows), key=float) for column in range(1, len(head))]
-    marked = [
-        [(row[0], ""), *((cell, "best" if cell == top else "") for cell, top in zip(row[1:], best, strict=True))]
-        for row in rows
-    ]
-    parts = [f"<p>{escape(line)}</p>" for line in facts(report).splitlines()]
-    parts += ["<h2>Systems</h2>", _table(head, marked)]
-    for change in changes(report):
-        coloured = [
-            [(cell, _direction(change["head"][column], row)) for column, cell in enumerate(row)]
-            for row in change["rows"]
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nearer.evaluate", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    head, rows = table.systems(report)
+    text = environment.get_template("report.html.jinja").render(
+        report=report,
+        facts=table.facts(report).splitlines(),
+        systems={"head": head, "rows": rows, "best": _best(rows)},
+        measures={
+            "head": ["system", *(table.spoken(name) for name in report["measures"])],
+            "rows": [
+                [name, *(table.number(one["metrics"].get(measure)) for measure in report["measures"])]
+                for name, one in report["systems"].items()
+            ],
+        },
+        changes=table.changes(report),
+        slices=_slices(report),
+        snippets=_snippets(report),
+        speed=_speed(speed) if speed else [],
+        machine=speed,
+        cases=cases,
+        figures=_figures(report, per_query),
+        number=table.number,
+        measure=table.spoken(report["rules"]["measure"]),
+        audit=_audit(background.audit),
+        lineage="\n".join(background.lineage),
+        settings=json.dumps(background.settings, ensure_ascii=False, indent=2),
+    )
+    return text.strip() + "\n"
+
+
+def _best(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The highest cell of each column but the first."""
+    columns = list(zip(*rows, strict=True))[1:]
+    return [max((cell for cell in column if cell != "n/a"), key=float, default="") for column in columns]
+
+
+def _figures(report: Mapping[str, Any], per_query: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    from nearer.evaluate import plots
+
+    rules, measure = report["rules"], table.spoken(report["rules"]["measure"])
+    pair = (report["baseline"], report["candidate"])
+    kinds = {report["population"]: report["comparisons"], **report["comparisons_by_population"]}
+
+    def row(change: Mapping[str, Any], label: str) -> dict[str, Any]:
+        values = change["measures"][rules["measure"]]
+        return {"label": label, **{name: values[name] for name in ("difference", "low", "high")}}
+
+    def is_primary(change: Mapping[str, Any]) -> bool:
+        return (change["before"], change["after"]) == pair
+
+    main = [row(one, f"{kind} queries") for kind, found in kinds.items() for one in found if is_primary(one)]
+    others = [row(one, f"{one['before']} → {one['after']}") for one in report["comparisons"] if not is_primary(one)]
+    wanted = [name for name in dict.fromkeys((*pair, "bm25", "base", "tuned", *report["systems"])) if name in per_query]
+    ks = sorted(int(name[2:]) for name in report["measures"] if name.startswith("R@"))
+    found: dict[str, str | None] = {"primary": None, "others": None, "curves": None, "scatter": None, "embedders": None}
+    options = {"minimum": rules["minimum_effect"], "measure": measure}
+    if main:
+        found["primary"] = plots.intervals(main, **options, name="primary")
+    if others:
+        found["others"] = plots.intervals(others, **options, name="others")
+    drawn = {name: report["systems"][name]["metrics"] for name in wanted[:_CURVES]}
+    if len(ks) > 1 and drawn and all(drawn.values()):
+        found["curves"] = plots.curves(drawn, ks=ks)
+    for name, sides in (("scatter", pair), ("embedders", ("base", "tuned"))):
+        if all(side in per_query and per_query[side] for side in sides) and (name == "scatter" or sides != pair):
+            before, after = (list(per_query[side].values()) for side in sides)
+            found[name] = plots.scatter(before, after, names=sides, measure=measure, name=name)
+    return {name: Markup(svg) if svg else None for name, svg in found.items()}  # noqa: S704 - matplotlib escapes its texts
+
+
+def _slices(report: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for one in report["slices"]:
+        ends = "n/a" if one["low"] is None else f"{100 * one['low']:+.1f} … {100 * one['high']:+.1f}"
+        values = [table.number(one["before"]), table.number(one["after"]), f"{100 * one['difference']:+.1f}", ends]
+        small = "too small to judge" if one["small"] else ""
+        rows.append([one["kind"], one["value"], str(one["queries"]), str(one["groups"]), *values, small])
+    return rows
+
+
+def _snippets(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = report["snippets"]
+    if not found or not found["queries_scored"]:
+        return None
+    names = list(next(iter(found["systems"].values())))
+    rows = [[system, *(table.number(values[one]) for one in names)] for system, values in found["systems"].items()]
+    return {
+        **{name: found[name] for name in ("queries", "snippets", "unlinked")},
+        "head": ["system", *names],
+        "rows": rows,
+    }
+
+
+def _speed(speed: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            name,
+            f"{one['p50_milliseconds']:.1f}",
+            f"{one['p95_milliseconds']:.1f}",
+            f"{one['queries_per_second']:.1f}",
+            f"{one['model_bytes'] / 1e6:,.0f}" if one["model_bytes"] else "–",
         ]
-        parts += [f"<h2>{escape(change['title'])}</h2>", _table(change["head"], coloured)]
-    models = [
-        [(role, ""), (model["name"], ""), (model["fingerprint"][:12], "")] for role, model in report["models"].items()
+        for name, one in speed["systems"].items()
     ]
-    parts += ["<h2>Models</h2>", _table(["role", "model", "fingerprint"], models, kind="words")] if models else []
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Evaluation</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Evaluation</h1>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
 
 
-def _direction(column: str, row: Sequence[str]) -> str:
-    """Colour the change only where its interval leaves out zero."""
-    if column != "change":
-        return ""
-    ends = {end.strip()[:1] for end in row[4].split("…")}
-    return "up" if ends == {"+"} else "down" if ends == {"-"} else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], kind: str = "figures") -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "\n".join(
-        "<tr>"
-        + "".join(
-            f'<td class="{kind}">{escape(cell)}</td>' if kind else f"<td>{escape(cell)}</td>" for cell, kind in row
-        )
-        + "</tr>"
-        for row in rows
-    )
-    table = f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-    return f'<div class="scroll"><table class="{kind}">\n{table}\n</table></div>'
+def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary's plain numbers, and what was left out with the reason."""
+    summary = audit.get("summary", {})
+    facts = [[name.replace("_", " "), value] for name, value in summary.items() if isinstance(value, int | float | str)]
+    by_kind = {name: found for name in ("train_by_origin", "test_by_origin") if (found := summary.get(name))}
+    facts += [
+        [name.replace("_", " "), ", ".join(f"{count} {kind}" for kind, count in found.items())]
+        for name, found in by_kind.items()
+    ]
+    dropped = [[name, one["meaning"], one["count"]] for name, one in audit.get("dropped", {}).items()]
+    return {"facts": facts, "dropped": dropped}

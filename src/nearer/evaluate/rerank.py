@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -24,6 +25,7 @@ Pair = tuple[str, str]
 _PAIRS_PER_BLOCK: Final = 1024
 """A block is scored as a whole or not at all, so that a killed run and an undisturbed one batch the same pairs
 together and get the same scores to the last bit."""
+_KEY_BYTES: Final = 16
 
 
 class Scorer(Protocol):
@@ -53,7 +55,10 @@ def score_pairs(
     progress: Progress,
     name: str,
 ) -> dict[Pair, float]:
-    """Score pairs block by block, each kept in a file named by the model contract and the block's texts.
+    """Score the pairs that are not in the cache, block by block, each block kept in a file.
+
+    The cache knows single pairs by the model contract and their texts: another system that brings new pairs costs those
+    alone. A score may differ in its last bits by the company in which its pair was scored first.
 
     Args:
         scorer: the reranker.
@@ -71,23 +76,24 @@ def score_pairs(
     import numpy as np
 
     directory.mkdir(parents=True, exist_ok=True)
-    found: dict[Pair, float] = {}
-    blocks = [pairs[start : start + _PAIRS_PER_BLOCK] for start in range(0, len(pairs), _PAIRS_PER_BLOCK)]
-    for block in progress.track(blocks, what=f"{name}: scoring {len(pairs)} pairs, {_PAIRS_PER_BLOCK} a step"):
-        texts = [(queries[query], passages[passage]) for query, passage in block]
-        path = directory / f"{_key(scorer.contract, texts)}.npy"
-        scores = _read(path, len(block))
-        if scores is None:
-            scores = scorer.score(texts, batch_tokens=batch_tokens)
-            if not np.isfinite(scores).all():
-                raise InputError(
-                    f"reranker {name} gives scores that are not numbers (NaN or infinite)",
-                    rule="finite scores",
-                    way_out="its weights are damaged or its training diverged; train it again",
-                )
-            _write(path, scores)
-        found.update(zip(block, map(float, scores), strict=True))
-    return found
+    mark = hashlib.sha256(json.dumps(asdict(scorer.contract), sort_keys=True).encode()).hexdigest()[:_KEY_BYTES]
+    known = _read(directory, mark)
+    keys = {pair: _key(queries[pair[0]], passages[pair[1]]) for pair in pairs}
+    missing = [pair for pair in pairs if keys[pair] not in known]
+    blocks = [missing[start : start + _PAIRS_PER_BLOCK] for start in range(0, len(missing), _PAIRS_PER_BLOCK)]
+    for block in progress.track(blocks, what=f"{name}: scoring {len(missing)} pairs, {_PAIRS_PER_BLOCK} a step"):
+        scores = scorer.score(
+            [(queries[query], passages[passage]) for query, passage in block], batch_tokens=batch_tokens
+        )
+        if not np.isfinite(scores).all():
+            raise InputError(
+                f"reranker {name} gives scores that are not numbers (NaN or infinite)",
+                rule="finite scores",
+                way_out="its weights are damaged or its training diverged; train it again",
+            )
+        _write(directory, mark, [keys[pair] for pair in block], scores)
+        known.update(zip((keys[pair] for pair in block), map(float, scores), strict=True))
+    return {pair: known[keys[pair]] for pair in pairs}
 
 
 def rerank(run: Run, scores: Mapping[Pair, float], *, depth: int) -> dict[str, list[Hit]]:
@@ -99,34 +105,35 @@ def rerank(run: Run, scores: Mapping[Pair, float], *, depth: int) -> dict[str, l
     return reranked
 
 
-def _key(contract: Contract, texts: Sequence[tuple[str, str]]) -> str:
+def _key(query: str, passage: str) -> bytes:
     digest = hashlib.sha256()
-    for part in _parts(contract, texts):
+    for text in (query, passage):
+        part = text.encode("utf-8", "surrogatepass")
         digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
+    return digest.digest()[:_KEY_BYTES]
 
 
-def _parts(contract: Contract, texts: Sequence[tuple[str, str]]) -> Iterator[bytes]:
-    yield json.dumps(asdict(contract), sort_keys=True).encode()
-    for query, passage in texts:
-        yield query.encode("utf-8", "surrogatepass")
-        yield passage.encode("utf-8", "surrogatepass")
-
-
-def _read(path: Path, length: int) -> np.ndarray | None:
+def _read(directory: Path, mark: str) -> dict[bytes, float]:
+    """Every pair that this model has scored; files that cannot be read are passed over."""
     import numpy as np
 
-    try:
-        scores: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return scores if scores.shape == (length,) and scores.dtype == np.float32 else None
+    known: dict[bytes, float] = {}
+    for path in sorted(directory.glob(f"{mark}-*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as block:
+                keys, scores = block["keys"], block["scores"]
+            known.update(zip(map(bytes, keys), map(float, scores), strict=True))
+        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
+            continue
+    return known
 
 
-def _write(path: Path, scores: np.ndarray) -> None:
+def _write(directory: Path, mark: str, keys: Sequence[bytes], scores: np.ndarray) -> None:
     import numpy as np
 
+    path = directory / f"{mark}-{hashlib.sha256(b''.join(keys)).hexdigest()[:32]}.npz"
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as stream:
-        np.save(stream, scores.astype(np.float32))
+        bytes_of = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, _KEY_BYTES)
+        np.savez(stream, keys=bytes_of, scores=scores.astype(np.float32))
     temporary.replace(path)

@@ -1,75 +1,106 @@
-"""`nearer eval`: the test part of a dataset and the models before and after in, a report out."""
+"""`nearer eval`: the test part of a dataset and the models before and after in, a report and a verdict out."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nearer.address import is_s3
 from nearer.errors import ArtifactMissing
+from nearer.evaluate import lineup
 from nearer.models.contract import Contract
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
+from nearer.ranking import metrics
 from nearer.settings import resolve
 from nearer.settings.model import Settings
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
+from nearer.store.lineage import lineage
+from nearer.store.manifest import Outcome, raw_fingerprint
 
 if TYPE_CHECKING:
     from nearer.corpus.dataset import Dataset
-    from nearer.models.encode import Embedder
-    from nearer.models.score import Reranker
+    from nearer.evaluate.first import Model
 
-FORMAT: int = 1
-_RERANKERS = ("base_reranker", "reranker")
+FORMAT: int = 2
+REFUSED: int = 3
 
 
 def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
-    """Compare the systems and publish the report.
+    """Compare the systems, decide, and publish the report.
 
     Raises:
         InputError: dataset or models are missing or cannot be used; says which command makes them.
         ArtifactExists: another report stands at the output.
-        Interrupted: SIGTERM; the same command goes on with the vectors and scores that are there.
+        Interrupted: SIGTERM; the same command goes on with the vectors, runs and scores that are there.
     """
+    from nearer.evaluate.inputs import without_idle
+
     section = settings.eval
-    names = _names(settings)
+    metrics.require(section.verdict.measure, section.ks)
     dataset = store.open(resolve.dataset_of(settings, section.dataset), kind="dataset")
-    sources = {role: _find(settings, store, role, name) for role, name in names.items()}
-    sources = _without_idle(sources, progress)
+    sources = {role: _find(settings, store, role, name) for role, name in _names(settings).items()}
+    sources = without_idle(sources, progress)
     inputs = {
         "dataset": InputEntry(address=dataset.address, fingerprint=dataset.manifest.fingerprint),
         **{role: _entry(source, store) for role, source in sources.items()},
     }
+    general = _general(section.general, store)
+    if general:
+        inputs["general"] = general[0]
+    mark = _fingerprint(settings, inputs)
 
     def build(directory: Path, _work: WorkArea) -> Built:
+        from dataclasses import fields
+
         from nearer.corpus.dataset import Dataset
+        from nearer.evaluate import inputs as known
         from nearer.evaluate.build import build as build_report
+        from nearer.evaluate.first import Caches
+        from nearer.evaluate.gates import Rules
+        from nearer.evaluate.general import read_general
+        from nearer.evaluate.leakage import leakage
+        from nearer.evaluate.page import Background
+        from nearer.evaluate.protocol import Protocol
 
         loaded = Dataset.load(dataset.path)
-        _warn(sources, loaded, dataset.manifest.fingerprint, progress)
-        metrics = build_report(
+        known.warn(sources, loaded, dataset.manifest.fingerprint, progress)
+        models = {role: _model(settings, role, source, loaded) for role, source in sources.items()}
+        rerankers, today = _rerankers(sources), known.incumbent_role(sources)
+        if today != lineup.OWN_EMBEDDER:  # shown once
+            models.pop(lineup.OWN_EMBEDDER, None)
+        others = known.trained_on(sources, dataset.manifest.fingerprint, store)
+        same = dataset.manifest.settings.get("near_duplicate", settings.generate.near_duplicate)
+        here = store.resolve("x").removesuffix("x")  # the page must not depend on where the artifacts lie
+        ours = Manifest(kind="report", name="eval", fingerprint=mark, inputs=inputs)
+        protocol = {one.name: getattr(section, one.name) for one in fields(Protocol) if one.name != "seed"}
+        verdict, numbers = build_report(
             directory,
             dataset=loaded,
-            embedders={
-                role: _embedder(settings, source, loaded) for role, source in sources.items() if role not in _RERANKERS
-            },
-            rerankers={
-                role: _reranker(settings, source, loaded) for role, source in sources.items() if role in _RERANKERS
-            },
-            bm25=section.bm25,
-            ks=section.ks,
-            rerank_depth=section.rerank_depth,
-            max_queries=section.max_queries,
-            ideal_contexts=_ideal_contexts(dataset.path),
-            models={role: {"name": source.name, "fingerprint": source.fingerprint} for role, source in sources.items()},
-            vectors=store.cache("vectors"),
-            pair_scores=store.cache("pair-scores"),
-            batch_tokens=section.batch_tokens,
-            seed=settings.seed,
+            general=None if general is None else Dataset.load(general[1]) if general[2] else read_general(general[1]),
+            leakage=leakage(loaded, others, near_duplicate=same, seed=settings.seed)
+            if section.verdict.leakage
+            else None,
+            embedders={role: model for role, model in models.items() if role not in rerankers},
+            rerankers={role: model for role, model in models.items() if role in rerankers},
+            incumbent=today,
+            plan=Protocol(**protocol, seed=settings.seed),
+            rules=Rules(**section.verdict.model_dump()),
+            background=Background(
+                lineage=tuple(line.replace(here, "") for line in lineage(store, section.output_dir, ours)),
+                audit=known.audit(dataset.path),
+                settings=section.model_dump(mode="json"),
+            ),
+            ideal_contexts=known.ideal_contexts(dataset.path),
+            caches=Caches(
+                vectors=store.cache("vectors"), pair_scores=store.cache("pair-scores"), runs=store.cache("runs")
+            ),
             progress=progress,
         )
-        return Built(metrics=metrics)
+        refused = section.gate and verdict.decision != "ship"
+        reason = f"{verdict.decision}: {verdict.reasons[0]}"
+        return Built(metrics=numbers, outcome=Outcome(code=REFUSED if refused else 0, reason=reason))
 
     return produce(
         store,
@@ -77,7 +108,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         kind="report",
         name="eval",
         address=section.output_dir,
-        fingerprint=_fingerprint(settings, inputs),
+        fingerprint=mark,
         inputs=inputs,
         settings=section.model_dump(mode="json"),
         build=build,
@@ -86,19 +117,38 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
 
 def plan(settings: Settings, store: Store) -> Plan:
     """What `run` would do; touches nothing and loads nothing heavy."""
-    section = settings.eval
+    section, names = settings.eval, _names(settings)
+    metrics.require(section.verdict.measure, section.ks)
     address = resolve.dataset_of(settings, section.dataset)
     dataset = store.manifest(address)
     made = address == settings.generate.output_dir
     state = "there" if dataset else "made by `generate` first" if made else "missing"
     planned = [PlannedInput(name="dataset", address=address, state=state)]
-    for role, name in _names(settings).items():
+    for role, name in names.items():
         planned.append(PlannedInput(name=role, address=name, state=_state(settings, store, role, name)))
+    if section.general is not None:
+        planned.append(
+            PlannedInput(name="general", address=section.general, state=_general_state(section.general, store))
+        )
+    rerankers = [role for role in names if role in _RERANKERS]
+    own = names.get(lineup.OWN_EMBEDDER)
+    today = next((role for role in ("base", "tuned") if own is not None and names.get(role) == own), None)
+    line = lineup.line_up(
+        [role for role in names if role not in rerankers and not (today and role == lineup.OWN_EMBEDDER)],
+        rerankers,
+        bm25=section.bm25,
+        incumbent=today or (lineup.OWN_EMBEDDER if own else "base" if "base" in names else None),
+        baseline=section.verdict.baseline,
+        candidate=section.verdict.candidate,
+    )
     notes = [
-        "systems: " + ", ".join(_systems(settings)),
+        "systems: " + ", ".join(entry.name for entry in line.entries),
+        f"verdict: {line.candidate or 'nothing'} against {line.baseline or 'nothing'}, by {section.verdict.measure}",
         f"rerankers order the first {section.rerank_depth} passages; K = {', '.join(map(str, section.ks))}",
     ]
-    if "base_reranker" in _names(settings):
+    if section.models:
+        notes.append("a model of eval.models that is a cross-encoder takes part as a reranker")
+    if lineup.BASE_RERANKER in names:
         notes.append("base_reranker takes part only if it already is a cross-encoder")
     return Plan(
         job="eval",
@@ -109,15 +159,20 @@ def plan(settings: Settings, store: Store) -> Plan:
     )
 
 
+_RERANKERS = (lineup.OWN_RERANKER, lineup.BASE_RERANKER, lineup.RERANKER)
+
+
 def _names(settings: Settings) -> dict[str, str]:
     """The models that take part, by role, in the order in which they are shown; at least one of them retrieves."""
     section = settings.eval
     found: dict[str, str | None] = {
         "base": resolve.eval_base_embedder(settings) if _wants_base(settings) else None,
-        "incumbent": section.incumbent,
+        lineup.OWN_EMBEDDER: section.incumbent,
         "tuned": resolve.eval_embedder(settings),
-        "base_reranker": resolve.eval_base_reranker(settings),
-        "reranker": resolve.eval_reranker(settings),
+        **lineup.roles(section.models),
+        lineup.OWN_RERANKER: section.incumbent_reranker,
+        lineup.BASE_RERANKER: resolve.eval_base_reranker(settings),
+        lineup.RERANKER: resolve.eval_reranker(settings),
     }
     return {role: name for role, name in found.items() if name is not None}
 
@@ -128,12 +183,12 @@ def _wants_base(settings: Settings) -> bool:
     return named or (settings.eval.incumbent is None and settings.eval.embedder is None)
 
 
-def _systems(settings: Settings) -> Iterator[str]:
-    roles = _names(settings)
-    retrievers = [*(["bm25"] if settings.eval.bm25 else []), *(role for role in roles if role not in _RERANKERS)]
-    for retriever in retrievers:
-        yield retriever
-        yield from (f"{retriever}+{role}" for role in roles if role in _RERANKERS)
+def _rerankers(sources: Mapping[str, ModelSource]) -> set[str]:
+    """Roles that score pairs; a further model does if it is a cross-encoder."""
+    from nearer.models.load import is_cross_encoder
+
+    further = {role for role in sources if role not in lineup.ROLES and is_cross_encoder(sources[role])}
+    return further | (sources.keys() & set(_RERANKERS))
 
 
 def _find(settings: Settings, store: Store, role: str, name: str) -> ModelSource:
@@ -167,26 +222,27 @@ def _state(settings: Settings, store: Store, role: str, name: str) -> str:
     return f"made by `{command}` first" if trained else "missing"
 
 
-def _without_idle(sources: Mapping[str, ModelSource], progress: Progress) -> dict[str, ModelSource]:
-    """Leave out a base reranker that scores no pairs yet, and an incumbent that is one of the others."""
-    from nearer.models.load import is_cross_encoder
-
-    kept = dict(sources)
-    base = kept.get("base_reranker")
-    if base is not None and not is_cross_encoder(base):
-        progress.say(f"{base.name} is no cross-encoder yet: no base reranker is compared")
-        del kept["base_reranker"]
-    incumbent = kept.get("incumbent")
-    others = {kept[role].fingerprint: role for role in ("base", "tuned") if role in kept}
-    if incumbent is not None and incumbent.fingerprint in others:
-        progress.say(f"the incumbent {incumbent.name} is the {others[incumbent.fingerprint]} model: shown once")
-        del kept["incumbent"]
-    return kept
-
-
 def _entry(source: ModelSource, store: Store) -> InputEntry:
     address = source.name if source.origin == "hub" else store.resolve(source.name)
     return InputEntry(address=address, fingerprint=source.fingerprint)
+
+
+def _general(name: str | None, store: Store) -> tuple[InputEntry, Path, bool] | None:
+    """The second dataset: what it is as an input, where it lies, and whether it is an artifact (else BEIR)."""
+    if name is None:
+        return None
+    if store.manifest(name) is not None:
+        there = store.open(name, kind="dataset")
+        return InputEntry(address=there.address, fingerprint=there.manifest.fingerprint), there.path, True
+    path = store.raw(name)
+    return InputEntry(address=store.resolve(name), fingerprint=raw_fingerprint(path)), path, False
+
+
+def _general_state(name: str, store: Store) -> str:
+    full = store.resolve(name)
+    if store.manifest(name) is not None or (not is_s3(full) and Path(full).exists()):
+        return "there"
+    return "looked for when it runs" if is_s3(full) else "missing"
 
 
 def _fingerprint(settings: Settings, inputs: Mapping[str, InputEntry]) -> str:
@@ -198,8 +254,8 @@ def _known(settings: Settings, store: Store, dataset: Manifest | None) -> str | 
     """The fingerprint, as far as it is known without loading or fetching anything."""
     names = _names(settings)
     marks = {role: model_fingerprint(name, store=store) for role, name in names.items()}
-    if dataset is None or None in marks.values() or "base_reranker" in names or "incumbent" in names:
-        return None  # whether these two take part is only known when they are looked into
+    if dataset is None or None in marks.values() or lineup.BASE_RERANKER in names or settings.eval.general is not None:
+        return None  # whether a base reranker takes part is only known when it is looked into
     inputs = {"dataset": InputEntry(address="", fingerprint=dataset.fingerprint)}
     inputs |= {role: InputEntry(address="", fingerprint=str(mark)) for role, mark in marks.items()}
     return _fingerprint(settings, inputs)
@@ -213,63 +269,33 @@ def _as_trained(settings: Settings, name: str) -> dict[str, Any]:
     return section.model_dump(mode="json", include={"pooling", "query_prefix", "passage_prefix"})
 
 
-def _embedder(settings: Settings, source: ModelSource, dataset: Dataset) -> Callable[[], Embedder]:
-    def load() -> Embedder:
-        from nearer.models.load import load_embedder
+def _model(settings: Settings, role: str, source: ModelSource, dataset: Dataset) -> Model:
+    """A model with how it is used; one that does not say so itself is used as training would use it."""
+    import json
 
-        section = settings.eval
-        usage: dict[str, Any] = {}
-        if Contract.load(source.path) is None:  # it does not say how it is used: as training would use it
-            chunking = dataset.chunking
-            usage = {**_as_trained(settings, source.name), "passage_template": chunking.template}
+    from nearer.evaluate.first import Model
+    from nearer.evaluate.speed import weights
+
+    section = settings.eval
+    usage: dict[str, Any] = {}
+    reranks = role in _rerankers({role: source})
+    if Contract.load(source.path) is None:
+        chunking = dataset.chunking
+        usage = {"passage_template": chunking.template}
+        if not reranks:
+            usage |= _as_trained(settings, source.name)
             usage |= {"chunker": chunking.chunker, "chunk_tokens": chunking.max_tokens}
-        return load_embedder(source, device=section.device, trust_remote_code=section.trust_remote_code, **usage)
 
-    return load
+    def load() -> Any:
+        from nearer.models.load import load_embedder, load_reranker
 
+        loader: Callable[..., Any] = load_reranker if reranks else load_embedder
+        return loader(source, device=section.device, trust_remote_code=section.trust_remote_code, **usage)
 
-def _reranker(settings: Settings, source: ModelSource, dataset: Dataset) -> Callable[[], Reranker]:
-    def load() -> Reranker:
-        from nearer.models.load import load_reranker
-
-        section = settings.eval
-        template = dataset.chunking.template if Contract.load(source.path) is None else None
-        return load_reranker(
-            source,
-            device=section.device,
-            trust_remote_code=section.trust_remote_code,
-            passage_template=template,
-        )
-
-    return load
-
-
-def _warn(sources: Mapping[str, ModelSource], dataset: Dataset, mark: str, progress: Progress) -> None:
-    """Say what makes a comparison less than it seems: other passages, other training data."""
-    from nearer.evaluate.build import disagreements
-
-    for role, source in sources.items():
-        contract = Contract.load(source.path)
-        for difference in disagreements(dataset, contract) if contract else ():
-            progress.warn(
-                f"{role} is judged on other passages than it will see in use: {difference}",
-                way_out="make the dataset with the model's own chunking and template",
-            )
-        trained_on = source.manifest.inputs.get("dataset") if source.manifest else None
-        if trained_on is not None and trained_on.fingerprint != mark:
-            progress.warn(
-                f"{role} was trained on another dataset: test queries may be among its training queries",
-                trained_on=trained_on.address,
-            )
-
-
-def _ideal_contexts(dataset: Path) -> dict[str, int] | None:
-    """How many of the ideal contexts that the user's files name were found in a document; None if they name none."""
-    path = dataset / "audit.json"
-    if not path.exists():
-        return None
-    forms = json.loads(path.read_text(encoding="utf-8")).get("ideal_contexts")
-    if not forms:
-        return None
-    unlinked = sum(links["unlinked"] for links in forms.values())
-    return {"linked": sum(sum(links.values()) for links in forms.values()) - unlinked, "unlinked": unlinked}
+    return Model(
+        name=source.name,
+        fingerprint=source.fingerprint,
+        identity=f"{source.fingerprint} {json.dumps(usage, sort_keys=True)}",
+        size=weights(source.path),
+        load=load,
+    )

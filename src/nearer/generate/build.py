@@ -125,6 +125,7 @@ def build_dataset(
         test=tuple(_test_judgments(sides.test)),
         positives={candidate.query.id: candidate.positives for candidate in sides.train if candidate.positives},
         negatives=part.negatives,
+        ideal_contexts={candidate.query.id: candidate.contexts for candidate in sides.test if candidate.contexts},
         groups=corpus.groups,
         chunking=chunking,
     )

@@ -19,7 +19,8 @@ class Candidate:
 
     `documents` answer it as wholes, `passages` by themselves, `positives` are texts that stand in no document;
     `negatives` are texts that were given with it. `paired`: its source gave it texts to train on. `kind`:
-    of a query that the language model wrote.
+    of a query that the language model wrote. `contexts`: of each text that was given as its answer, the passages that
+    it stands in.
     """
 
     query: Query
@@ -31,6 +32,7 @@ class Candidate:
     answer: str = ""
     paired: bool = False
     kind: str = ""
+    contexts: tuple[tuple[str, ...], ...] = ()
 
     def judged(self) -> bool:
         """Whether anything is known to answer it."""
@@ -75,10 +77,11 @@ def from_file(file: QueryFile, corpus: Corpus, *, linker: Linker | None, audit: 
     candidates = []
     for query in file.queries:
         passages: dict[str, None] = {}
-        unlinked = []
+        unlinked, contexts = [], []
         for text in file.positives.get(query.id, ()):
             link = linker.link(text) if linker else None
             links[link.kind if link else "unlinked"] += 1
+            contexts.append(link.passages if link else ())
             if link:
                 passages.update(dict.fromkeys(link.passages))
             else:
@@ -93,6 +96,7 @@ def from_file(file: QueryFile, corpus: Corpus, *, linker: Linker | None, audit: 
                 miner=file.form,
                 answer=file.answers.get(query.id, ""),
                 paired=query.id in file.positives,
+                contexts=tuple(contexts),
             )
         )
     if file.positives:

@@ -90,6 +90,7 @@ def _together(one: Candidate, other: Candidate) -> Candidate:
         miner=one.miner if one.negatives else other.miner,
         answer=one.answer or other.answer,
         paired=one.paired or other.paired,
+        contexts=tuple(dict.fromkeys((*one.contexts, *other.contexts))),
     )
 
 

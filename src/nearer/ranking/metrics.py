@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from nearer.errors import InputError
 from nearer.records import Hit, Judgment, Run
 
 NDCG: Final = "nDCG@10"
@@ -34,7 +35,23 @@ class Scores:
 def measures(ks: Sequence[int]) -> tuple[str, ...]:
     """Names of the measures, as ir_measures names them, in the order in which people read them."""
     ranks = sorted(set(ks))
-    return (*(f"R@{k}" for k in ranks), *(f"P@{k}" for k in ranks), "RR@10", NDCG, "AP")
+    at = [f"{name}@{k}" for name in ("R", "P", "Success") for k in ranks]
+    return (*at, "RR@10", NDCG, "AP", "Rprec")
+
+
+def require(measure: str, ks: Sequence[int]) -> None:
+    """Refuse a name that is none of the measures.
+
+    Raises:
+        InputError: it is not.
+    """
+    known = measures(ks)
+    if measure not in known:
+        raise InputError(
+            f"eval.verdict.measure is {measure!r}",
+            rule=f"one of {', '.join(known)}",
+            way_out="name one of them; for another K add it to eval.ks",
+        )
 
 
 def relevant(judgments: Iterable[Judgment], document_of: Callable[[str], str]) -> dict[str, dict[str, int]]:
@@ -76,8 +93,10 @@ def evaluate(run: Run, judgments: Mapping[str, Mapping[str, int]], ks: Sequence[
     """Score a run.
 
     Definitions are trec_eval's: R@K is the share of the relevant targets among the first K; P@K divides by K also when
-    the list is shorter; RR@10 is 1 / rank of the first relevant target among the first 10, else 0; nDCG@10 has linear
-    gain and log2 discount (Järvelin & Kekäläinen 2002); AP is over the list as it is, so its depth matters.
+    the list is shorter; Success@K (the hit rate) is 1 when any relevant target is among the first K; RR@10 is 1 /
+    rank of the first relevant target among the first 10, else 0; nDCG@10 has linear gain and log2 discount (Järvelin
+    & Kekäläinen 2002); AP is over the list as it is, so its depth matters; Rprec is the precision at as many results
+    as there are relevant targets.
 
     Args:
         run: ranked lists in the order that counts, in the unit that is judged; further queries are ignored.
@@ -114,7 +133,13 @@ def evaluate(run: Run, judgments: Mapping[str, Mapping[str, int]], ks: Sequence[
     )
 
 
-def attainable_precision(judgments: Mapping[str, Mapping[str, int]], ks: Sequence[int]) -> dict[str, float]:
-    """The highest mean P@K that any system can reach: most queries have fewer than K relevant targets."""
+def attainable(judgments: Mapping[str, Mapping[str, int]], ks: Sequence[int]) -> dict[str, float]:
+    """The highest mean R@K and P@K that any system can reach.
+
+    P@K is bounded where a query has fewer than K relevant targets (one of them caps P@10 at 0.1), R@K where it has
+    more.
+    """
     counts = [sum(relevance > 0 for relevance in targets.values()) for targets in judgments.values()]
-    return {f"P@{k}": sum(min(count, k) / k for count in counts) / len(counts) for k in sorted(set(ks)) if counts}
+    ranks = sorted(set(ks)) if counts else []
+    recall = {f"R@{k}": sum(min(count, k) / count for count in counts) / len(counts) for k in ranks}
+    return recall | {f"P@{k}": sum(min(count, k) / k for count in counts) / len(counts) for k in ranks}

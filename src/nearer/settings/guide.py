@@ -66,7 +66,7 @@ def translate(document: Document, *, trained: str | None, root: str) -> None:
         if "incumbent" not in (document.values.get("eval") or {}):
             document.put(("eval", "incumbent"), value, place=place)
     if "reranker_model_path" in document.values:
-        document.move("reranker_model_path", to=("eval", "base_reranker"))
+        document.move("reranker_model_path", to=("eval", "incumbent_reranker"))
 
 
 def _rename(document: Document, section: str, names: dict[str, str]) -> None:
