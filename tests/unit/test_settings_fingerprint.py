@@ -18,8 +18,14 @@ EXECUTION = {
         "documents", "queries", "enhanced", "output_dir", "embedder", "llm_model", "max_concurrent", "request_delay",
         "batch_tokens",
     },
-    "EmbeddingSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
-    "RerankerSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
+    "EmbeddingSettings": {
+        "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
+        "activation_checkpointing", "chunk_size",
+    },
+    "RerankerSettings": {
+        "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
+        "activation_checkpointing", "chunk_size",
+    },
     "EvalSettings": {
         "dataset", "base_embedder", "embedder", "incumbent", "base_reranker", "reranker", "output_dir", "batch_tokens",
         "device",
