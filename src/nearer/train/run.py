@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -107,6 +108,8 @@ def _place(section: Any) -> Place | None:
     from nearer.train.place import find_place
 
     gpus = torch.cuda.device_count() if section.device != "cpu" else 0
+    if not gpus:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed where it is, which then complains
     place = find_place(nodes=section.nodes, processes=section.gpus_per_node, gpus=gpus)
     if section.lora is not None and (section.freeze.layers or section.freeze.embeddings):
         raise InputError(
