@@ -32,6 +32,8 @@ _GRACE_SECONDS: Final = 15.0
 _SHUTDOWN_SECONDS: Final = 240
 """For a step and a checkpoint after SIGTERM, when TORCH_ELASTIC_SHUTDOWN_TIMEOUT does not say otherwise. Less than the
 chart's terminationGraceSeconds."""
+_MEET_SECONDS: Final = 120
+"""Between `gather`, after which all machines are there, and the agents' own rendezvous."""
 _FIRST: Final = (2, 3, 4, 1, 69, 75)
 """Whose error is the cause, when several workers failed: the others only lost their peer."""
 
@@ -94,7 +96,7 @@ def _once(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None,
             run_id="nearer",
             rdzv_backend="c10d" if one else "static",
             rdzv_endpoint="127.0.0.1:0" if one else f"{place.master}:{place.port}",
-            rdzv_configs={} if one else {"rank": place.node},
+            rdzv_configs={} if one else {"rank": place.node, "timeout": _MEET_SECONDS},
             local_addr="127.0.0.1" if one else None,
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=str(Path(name) / "logs")),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nearer.errors import InputError
-from nearer.models.source import find_model, model_state
+from nearer.models.source import ModelSource, find_model, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
@@ -41,6 +41,9 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
     fields = section.result_fields()
     mark = fingerprint(job=f"train {model}", format_version=FORMAT, fields=fields, inputs=inputs, seed=settings.seed)
 
+    if place is not None and place.node:
+        return _assist(section, base, dataset.path, place, store, progress, model=model, seed=settings.seed, mark=mark)
+
     def build(directory: Path, work: WorkArea) -> Built:
         from nearer.train import task as tasks
 
@@ -48,8 +51,10 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
         if place is None:
             return _here(task, directory, work, progress=progress)
         if not tasks.is_finished(work):
+            from nearer.train.gather import gather
             from nearer.train.launch import launch
 
+            gather(place, fingerprint=mark, done=lambda: False, progress=progress)
             launch(task, place, work=work, chunk=section.chunk_size, progress=progress)
         loaded, trained = tasks.take_up(task, work)
         return tasks.publish(task, loaded, trained, directory, progress=progress)
@@ -134,6 +139,36 @@ def _place(section: Any) -> Place | None:
         precision = choose_precision(section.precision, device=device)
         configure(section.deepspeed, precision=precision, max_grad_norm=1.0, hidden=1, cuda=place.cuda)
     return place if place.total > 1 or place.cuda or divides else None
+
+
+def _assist(
+    section: Any,
+    base: ModelSource,
+    dataset_path: Path,
+    place: Place,
+    store: Store,
+    progress: Progress,
+    *,
+    model: Model,
+    seed: int,
+    mark: str,
+) -> Manifest:
+    """Train on another machine than the first, which alone keeps the work and publishes; end when it has."""
+    from nearer.train.gather import JOIN_SECONDS, gather
+    from nearer.train.launch import launch, wait_for
+    from nearer.train.task import Task
+
+    def published() -> Manifest | None:
+        there = store.manifest(section.output_dir)
+        return there if there and there.fingerprint == mark else None
+
+    if gather(place, fingerprint=mark, done=lambda: published() is not None, progress=progress):
+        task = Task(model=model, section=section, base=base, dataset_path=dataset_path, seed=seed)
+        launch(task, place, work=None, chunk=section.chunk_size, progress=progress)
+        progress.say("waiting until the first node has published", address=section.output_dir)
+    found: Manifest = wait_for(published, seconds=JOIN_SECONDS)
+    progress.say("the model is there", address=section.output_dir, fingerprint=mark[:12])
+    return found
 
 
 def _here(task: Task, directory: Path, work: WorkArea, *, progress: Progress) -> Built:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -89,6 +90,7 @@ def _train(orders: Orders, line: Line) -> None:
     from nearer.train.world import World
     from nearer.train.zero import choose_method, configure, prepare_cpu
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="accelerate")  # of an option that transformers sets
     world = World.join(cuda=orders.cuda)
     task = orders.task
     device = "cuda" if orders.cuda else "cpu"
