@@ -26,7 +26,7 @@ from nearer.progress import Silent
 from nearer.settings import resolve
 from nearer.settings.model import Settings
 from nearer.store import WorkArea, open_store
-from nearer.train import checkpoint, embedding, loop, reranker, task, zero
+from nearer.train import checkpoint, embedding, loop, orders, reranker, task, zero
 from nearer.train.world import ALONE, World
 
 signal.signal(signal.SIGTERM, lambda *_: process.STOP.set())
@@ -57,7 +57,7 @@ def train(case, rank):
     settings = Settings.model_validate({"artifacts": root, "seed": 7, "train": {kind: case["section"]}})
     store = open_store(root)
     section = settings.train.embedding if kind == "embedding" else settings.train.reranker
-    work_task = task.Task(model=kind, section=section, base=find_model("base", store=store),
+    work_task = orders.Task(model=kind, section=section, base=find_model("base", store=store),
                           dataset_path=store.open("datasets/dataset").path, seed=7)
     plain = case["world"] == 1 and section.deepspeed in ("auto", "none")
     world = ALONE if plain else World.join(cuda=False)

@@ -15,8 +15,8 @@ from nearer.errors import DoesNotFit
 from nearer.models.source import ModelSource
 from nearer.progress import Silent
 from nearer.train import launch
+from nearer.train.orders import Task
 from nearer.train.place import Place
-from nearer.train.task import Task
 
 from .processes import free_port, prepare
 

@@ -78,16 +78,16 @@ class TrainSettings(Section):
     )
     deepspeed: Annotated[str, Field(pattern=rf"^(auto|none|{'|'.join(ZERO)}|.+\.json)$")] = execution(
         "auto",
-        description="How several processes divide the model's states: `none` (each has all), `zero1`, `zero2`, `zero3`, "
-        "each also `_offload`, or the path of a DeepSpeed JSON; `auto`: `none` where that fits the GPU.",
+        description="How several processes divide the model's states: `none` (each has all), `zero1`, `zero2`, "
+        "`zero3`, each also `_offload`, or the path of a DeepSpeed JSON; `auto`: `none` where that fits the GPU.",
     )
     activation_checkpointing: bool = execution(
         False, description="Compute activations again in the backward pass instead of keeping them."
     )
     chunk_size: PositiveInt | None = execution(
         None,
-        description="Texts (for a reranker: pairs) of a process that pass through the model at once; the loss stays that "
-        "of the whole batch. Null: all, and half as many after each out-of-memory on a GPU.",
+        description="Texts (for a reranker: pairs) of a process that pass through the model at once; the loss stays "
+        "that of the whole batch. Null: all, and half as many after each out-of-memory.",
     )
 
     def result_fields(self) -> dict[str, Any]:

@@ -69,7 +69,10 @@ def add_adapters(model: Any, *, rank: int, alpha: float, targets: Sequence[str] 
         ) from error
     transformer = model.transformers_model
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(targets) if targets else None, base_model_name_or_path=base
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(targets) if targets else None,
+        base_model_name_or_path=base,
     )
     try:
         tuner = LoraModel(transformer, {"default": config}, "default")

@@ -49,7 +49,7 @@ def group_count(rows: Sequence[int], *, chunk: int | None) -> int:
 
     A forward pass under ZeRO-3, and a backward pass under each stage, is a collective.
     """
-    return min(math.ceil(max(rows) / chunk), min(rows)) if chunk else 1
+    return min(math.ceil(max(rows) / chunk), *rows) if chunk else 1
 
 
 @dataclass(kw_only=True)
@@ -110,8 +110,8 @@ class EmbedderCollator:
         texts = self._encode([f"text {key}" for key in keys[self.world.rank]])
         batch: dict[str, Any] = {}
         count = group_count([len(part) for part in parts], chunk=self.chunk)
-        for number, group in enumerate(np.array_split(range(len(own)), count)):
-            batch |= _named(f"query{number}", pad(self.tokenizer, queries, group.tolist()))
+        for number, part in enumerate(np.array_split(range(len(own)), count)):
+            batch |= _named(f"query{number}", pad(self.tokenizer, queries, part.tolist()))
         groups = even_groups(
             [len(ids) for ids in texts["input_ids"]], count=group_count([len(part) for part in keys], chunk=self.chunk)
         )

@@ -1,8 +1,8 @@
 """The machines of a run find each other before any process starts.
 
 torchrun's rendezvous can be neither stopped nor told anything while it waits, and a machine waits as long as a Job's
-back-off keeps another one away. So they meet here first: SIGTERM is heard, a machine that has other settings is refused,
-and one that comes when all is done is not kept.
+back-off keeps another one away. So they meet here first: SIGTERM is heard, a machine that has other settings is
+refused, and one that comes when all is done is not kept.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ def _read(end: socket.socket) -> dict[str, Any]:
             raise ConnectionResetError
         text += part
     found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError
-    return found
+    if isinstance(found, dict):
+        return found
+    raise ValueError
 
 
 def _different(place: Place, mine: dict[str, Any], theirs: dict[str, Any]) -> InputError:

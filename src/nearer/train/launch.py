@@ -23,9 +23,8 @@ from nearer.errors import DoesNotFit, Interrupted, NearerError
 from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train.line import Exchange, Report
+from nearer.train.orders import Orders, Task
 from nearer.train.place import Place
-from nearer.train.task import Task
-from nearer.train.worker import Orders
 
 _GRACE_SECONDS: Final = 15.0
 """Workers whose peer has died notice within so many seconds, or hang in a collective and are killed."""

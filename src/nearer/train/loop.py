@@ -174,8 +174,8 @@ def fit(
         raise DoesNotFit(
             "training is out of memory",
             rule="weights, gradients, optimizer and one step's activations must fit",
-            way_out="a smaller chunk_size, batch_size or fewer tokens; activation_checkpointing, lora, freeze.layers and "
-            "deepspeed help as well",
+            way_out="a smaller chunk_size, batch_size or fewer tokens; activation_checkpointing, lora, freeze.layers "
+            "and deepspeed help as well",
         ) from error
     finally:
         run.close()

@@ -28,7 +28,7 @@ class ContrastiveLoss(nn.Module):
         cosine: normalise the vectors first; else plain dot products.
     """
 
-    separable: ClassVar = False
+    separable: ClassVar[bool] = False
     """A text's share of the loss is not known before all other texts are."""
 
     def __init__(self, model: nn.Module, *, scale: float, cosine: bool = True) -> None:
@@ -108,7 +108,7 @@ class PairLoss(nn.Module):
         positive_weight: what a pair with label 1 counts for, a pair with label 0 counting 1.
     """
 
-    separable: ClassVar = True
+    separable: ClassVar[bool] = True
     """The loss is a mean over pairs: each group of them can be done with before the next."""
 
     def __init__(self, model: nn.Module, *, positive_weight: float) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nearer.errors import InputError
-from nearer.models.source import ModelSource, find_model, model_state
+from nearer.models.source import find_model, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
+from nearer.train.orders import Task, is_finished
 
 if TYPE_CHECKING:
     from nearer.train.place import Place
-    from nearer.train.task import Task
 
 FORMAT = 2
 Model = Literal["embedding", "reranker"]
@@ -41,21 +41,21 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
     fields = section.result_fields()
     mark = fingerprint(job=f"train {model}", format_version=FORMAT, fields=fields, inputs=inputs, seed=settings.seed)
 
+    task = Task(model=model, section=section, base=base, dataset_path=dataset.path, seed=settings.seed)
     if place is not None and place.node:
-        return _assist(section, base, dataset.path, place, store, progress, model=model, seed=settings.seed, mark=mark)
+        return _assist(task, place, store, progress, mark=mark)
 
     def build(directory: Path, work: WorkArea) -> Built:
-        from nearer.train import task as tasks
-
-        task = tasks.Task(model=model, section=section, base=base, dataset_path=dataset.path, seed=settings.seed)
         if place is None:
             return _here(task, directory, work, progress=progress)
-        if not tasks.is_finished(work):
+        if not is_finished(work):
             from nearer.train.gather import gather
             from nearer.train.launch import launch
 
             gather(place, fingerprint=mark, done=lambda: False, progress=progress)
             launch(task, place, work=work, chunk=section.chunk_size, progress=progress)
+        from nearer.train import task as tasks
+
         loaded, trained = tasks.take_up(task, work)
         return tasks.publish(task, loaded, trained, directory, progress=progress)
 
@@ -142,28 +142,24 @@ def _place(section: Any) -> Place | None:
 
 
 def _assist(
-    section: Any,
-    base: ModelSource,
-    dataset_path: Path,
+    task: Task,
     place: Place,
     store: Store,
     progress: Progress,
     *,
-    model: Model,
-    seed: int,
     mark: str,
 ) -> Manifest:
     """Train on another machine than the first, which alone keeps the work and publishes; end when it has."""
     from nearer.train.gather import JOIN_SECONDS, gather
     from nearer.train.launch import launch, wait_for
-    from nearer.train.task import Task
+
+    section = task.section
 
     def published() -> Manifest | None:
         there = store.manifest(section.output_dir)
         return there if there and there.fingerprint == mark else None
 
     if gather(place, fingerprint=mark, done=lambda: published() is not None, progress=progress):
-        task = Task(model=model, section=section, base=base, dataset_path=dataset_path, seed=seed)
         launch(task, place, work=None, chunk=section.chunk_size, progress=progress)
         progress.say("waiting until the first node has published", address=section.output_dir)
     found: Manifest = wait_for(published, seconds=JOIN_SECONDS)

@@ -1,7 +1,7 @@
 """A model's outputs for many texts, computed by all processes together.
 
-Each takes every n-th batch, and all take equally many: under ZeRO-3 a forward pass is a collective, and one process that
-does one more waits for ever.
+Each takes every n-th batch, and all take equally many: under ZeRO-3 a forward pass is a collective, and one process
+that does one more waits for ever.
 """
 
 from __future__ import annotations

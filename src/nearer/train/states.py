@@ -1,6 +1,6 @@
 """Weights and optimizer states as whole tensors by parameter name, however the processes have divided them.
 
-So a checkpoint is the same for any number of processes and any ZeRO stage, and what one kind of run wrote, another reads.
+So a checkpoint is the same for any number of processes and any ZeRO stage: what one kind of run wrote, another reads.
 Every function is called by all processes; rank 0 alone gets, and gives, the tensors.
 """
 
@@ -66,7 +66,7 @@ def put_optimizer_states(model: nn.Module, optimizer: Any, states: Mapping[str, 
     names = world.share([(name, tuple(tensor.shape)) for name, tensor in states.items()])
     keys = sorted({name.partition(" ")[0] for name, _ in names if " " in name})
     step = world.share(states.get(_STEP))
-    if not keys:
+    if not keys or step is None:
         return
     inner = _innermost(optimizer)
     weights = dict(_trainable(model))

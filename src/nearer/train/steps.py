@@ -1,9 +1,9 @@
 """One optimizer step of a run that is more than one process, or whose batch is cut into chunks.
 
-The batch's outputs (vectors, logits) are computed first, the loss and its gradient with respect to them next; the model's
-gradient is then that of sum(output x gradient), chunk by chunk. Where a chunk's gradient needs all outputs, they are
-computed twice, the first time without a graph (GradCache: Gao et al. 2021, sec. 3.2). Each chunk is a backward pass of
-its own, and the last one alone is an accumulation boundary: that is what ZeRO-2 and 3 ask for, which reduce a gradient
+The batch's outputs (vectors, logits) are computed first, the loss and its gradient with respect to them next; the
+model's gradient is then that of sum(output x gradient), chunk by chunk. Where a chunk's gradient needs all outputs,
+they are computed twice, the first time without a graph (GradCache: Gao et al. 2021, sec. 3.2). Each chunk is a backward
+pass of its own, and the last one alone is an accumulation boundary: that is what ZeRO-2 and 3 ask for, which reduce a gradient
 as soon as it is there and take a second one within a pass for an error.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from nearer.train.world import World
 class GroupedLoss(Protocol):
     """A loss that says what it needs of a group of texts, and how the loss changes with it."""
 
-    separable: bool
+    separable: ClassVar[bool]
     model: nn.Module
 
     def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
@@ -82,7 +82,7 @@ def _twice(trainer: Any, loss: GroupedLoss, features: Sequence[Any], labels: Any
             dice.append(_dice(trainer.args.device))
             outputs.append(loss.outputs(group))
     value, slope = loss.slopes(outputs, labels, world=world)
-    slopes = slope.split([len(output) for output in outputs])
+    slopes = torch.split(slope, [len(output) for output in outputs])
     del outputs
     for number, group in enumerate(features):
         with _part(trainer, last=number == len(features) - 1):

@@ -1,4 +1,4 @@
-"""One training from its inputs to a saved model; whole enough to be sent to another process."""
+"""One training from its inputs to a saved model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
@@ -24,6 +24,7 @@ from nearer.train.adapters import Adapters, add_adapters
 from nearer.train.embedding import probe_embedder, train_embedder
 from nearer.train.hardware import choose_precision
 from nearer.train.loop import Method, Recipe, Result
+from nearer.train.orders import FINISHED, Task
 from nearer.train.reranker import probe_reranker, train_reranker
 from nearer.train.rows import Material, prepare
 from nearer.train.schedule import evaluation_steps, steps_of
@@ -31,34 +32,10 @@ from nearer.train.states import put_weights
 from nearer.train.trainable import freeze, freeze_unreached, set_dropout
 from nearer.train.world import ALONE
 
-_FINISHED: Final = "finished"
 _TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
 """How far a score of the saved model may lie from what was measured in memory, relative to the largest one. Summing in
 another order costs 1e-6; what is looked for are weights that were not saved, which cost everything. In bf16 (under
 DeepSpeed the model itself is) a score has eight bits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What to train on what.
-
-    Args:
-        model: which of the two.
-        section: its section of the settings.
-        base: the base model, on this machine.
-        dataset_path: the dataset, likewise.
-        seed: of every draw.
-    """
-
-    model: Literal["embedding", "reranker"]
-    section: Any
-    base: ModelSource
-    dataset_path: Path
-    seed: int
-
-    def elsewhere(self, base: ModelSource, dataset_path: Path) -> Task:
-        """The same with the inputs where another machine has them."""
-        return replace(self, base=base, dataset_path=dataset_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,26 +184,21 @@ def publish(task: Task, loaded: Loaded, trained: Trained, directory: Path, *, pr
 
 def leave(trained: Trained, work: WorkArea) -> None:
     """Put all that `publish` needs into the work area, so that one process can do it alone, at any later time."""
-    temporary = work.path / f"{_FINISHED}.tmp"
+    temporary = work.path / f"{FINISHED}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     (temporary / "trained.json").write_text(json.dumps(asdict(trained)), encoding="utf-8")
     shutil.copyfile(work.path / "best.safetensors", temporary / "best.safetensors")
-    shutil.rmtree(work.path / _FINISHED, ignore_errors=True)
-    temporary.rename(work.path / _FINISHED)
-    work.share(_FINISHED)
-
-
-def is_finished(work: WorkArea) -> bool:
-    """Whether there is such a thing, here or in the store."""
-    return _FINISHED in work.shared() or (work.path / _FINISHED).is_dir()
+    shutil.rmtree(work.path / FINISHED, ignore_errors=True)
+    temporary.rename(work.path / FINISHED)
+    work.share(FINISHED)
 
 
 def take_up(task: Task, work: WorkArea) -> tuple[Loaded, Trained]:
     """What `leave` left: the base model with the best weights, on the CPU."""
     from safetensors.torch import load_file
 
-    place = work.bring(_FINISHED)
+    place = work.bring(FINISHED)
     raw = json.loads((place / "trained.json").read_text(encoding="utf-8"))
     history = {int(step): value for step, value in raw["result"].pop("history").items()}
     trained = Trained(**{**raw, "result": Result(history=history, **raw["result"])})

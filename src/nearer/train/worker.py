@@ -8,41 +8,16 @@ import signal
 import sys
 import traceback
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nearer import process
-from nearer.errors import DoesNotFit, NearerError, OutOfReach, from_os_error
+from nearer.errors import DoesNotFit, NearerError, from_os_error
 from nearer.progress import Silent, choose
 from nearer.store import WorkArea
 from nearer.train.line import FarSegments, Line, Report
-
-if TYPE_CHECKING:
-    from nearer.train.task import Task
+from nearer.train.orders import Orders
 
 _PR_SET_PDEATHSIG: Final = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Orders:
-    """What each worker of a machine is told.
-
-    Args:
-        task: what to train.
-        cuda: on GPUs.
-        chunk: texts that pass through the model at once.
-        area: the work area, on the machine that keeps it.
-        far: whether it is shared with a store.
-        scratch: a directory for this run of this machine.
-    """
-
-    task: Task
-    cuda: bool
-    chunk: int | None
-    area: Path | None
-    far: bool
-    scratch: Path
 
 
 def main(path: str) -> int:
@@ -59,38 +34,41 @@ def main(path: str) -> int:
 
 
 def _run(orders: Orders, line: Line) -> Report:
+    try:
+        _train(orders, line)
+    except Exception as error:  # noqa: BLE001 - the launcher must hear of everything
+        return _told(error)
+    return Report()
+
+
+def _told(error: Exception) -> Report:
     import torch
 
     from nearer.train.world import is_lost_peer, lost_peer
 
-    try:
-        _train(orders, line)
-    except DoesNotFit as error:
-        return Report(error=error, memory=True)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Report(error=DoesNotFit(f"out of memory: {str(error).splitlines()[0] or 'no words'}"), memory=True)
-    except NearerError as error:
-        return Report(error=error)
-    except OSError as error:
-        if told := from_os_error(error):
-            return Report(error=told)
-        return Report(error=OutOfReach(str(error)))
-    except Exception as error:  # noqa: BLE001 - the launcher must hear of everything
-        if is_lost_peer(error):
-            return Report(error=lost_peer())
-        return Report(fault=traceback.format_exc())
-    return Report()
+    if isinstance(error, NearerError):
+        return Report(error=error, memory=isinstance(error, DoesNotFit))
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Report(error=DoesNotFit(f"out of memory: {error}"), memory=True)
+    if is_lost_peer(error):
+        return Report(error=lost_peer())
+    if isinstance(error, OSError) and (told := from_os_error(error)):
+        return Report(error=told)
+    return Report(fault="".join(traceback.format_exception(error)))
 
 
 def _train(orders: Orders, line: Line) -> None:
     import torch
 
+    from nearer.train.hardware import choose_precision
     from nearer.train.loop import Method
     from nearer.train.task import leave, load, train
     from nearer.train.world import World
     from nearer.train.zero import choose_method, configure, prepare_cpu
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module="accelerate")  # of an option that transformers sets
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="accelerate"
+    )  # of an option that transformers sets
     world = World.join(cuda=orders.cuda)
     task = orders.task
     device = "cuda" if orders.cuda else "cpu"
@@ -111,8 +89,6 @@ def _train(orders: Orders, line: Line) -> None:
         gpu_bytes=torch.cuda.get_device_properties(0).total_memory if orders.cuda else None,
         host_bytes=None,
     )
-    from nearer.train.hardware import choose_precision
-
     configuration = configure(
         method,
         precision=choose_precision(task.section.precision, device=device),
