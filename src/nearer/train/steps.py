@@ -3,8 +3,8 @@
 The batch's outputs (vectors, logits) are computed first, the loss and its gradient with respect to them next; the
 model's gradient is then that of sum(output x gradient), chunk by chunk. Where a chunk's gradient needs all outputs,
 they are computed twice, the first time without a graph (GradCache: Gao et al. 2021, sec. 3.2). Each chunk is a backward
-pass of its own, and the last one alone is an accumulation boundary: that is what ZeRO-2 and 3 ask for, which reduce a gradient
-as soon as it is there and take a second one within a pass for an error.
+pass of its own, and the last one alone is an accumulation boundary: that is what ZeRO-2 and 3 ask for, which reduce a
+gradient as soon as it is there and take a second one within a pass for an error.
 """
 
 from __future__ import annotations
