@@ -47,6 +47,7 @@ def optimizer_states(model: nn.Module, optimizer: Any, *, world: World) -> dict[
     """The optimizer's states, on the CPU: `<state> <parameter>`, and the steps it took; empty on other ranks."""
     found: dict[str, Tensor] = {}
     inner = _innermost(optimizer)
+    _link(model, optimizer)
     for name, weight in _trainable(model):
         for key in _keys(inner):
             if divided(weight):
@@ -75,8 +76,7 @@ def put_optimizer_states(model: nn.Module, optimizer: Any, states: Mapping[str, 
         # Fused AdamW keeps its count beside the weights; a parameter must not share its count with another.
         count = step.clone().to(place.device if inner.defaults.get("fused") else "cpu")
         inner.state[place] = {_STEP: count, **{key: torch.zeros_like(place) for key in keys}}
-    if zero and hasattr(_zero(optimizer), "_lazy_init_hp_params_optimizer_state"):
-        _zero(optimizer)._lazy_init_hp_params_optimizer_state()  # noqa: SLF001 - stages 1 and 2 would do so after a step
+    _link(model, optimizer)
     for name, weight in weights.items():
         for key in keys:
             shape = weight.ds_shape if hasattr(weight, "ds_shape") else weight.shape
@@ -108,6 +108,19 @@ def put_masters(model: nn.Module, weights: Mapping[str, Tensor], *, world: World
 def divided(weight: nn.Parameter) -> bool:
     """Whether DeepSpeed keeps a weight's fp32 original, or its optimizer states, in parts."""
     return hasattr(weight, "ds_id") or hasattr(weight, "_hp_mapping")
+
+
+def _link(model: nn.Module, optimizer: Any) -> None:
+    """Let stages 1 and 2 know where each weight's states are.
+
+    DeepSpeed 0.19 does so once, after the first step of the first group of parameters: those of the second have no
+    states then.
+    """
+    if any(divided(weight) for weight in model.parameters()):
+        zero = _zero(optimizer)
+        if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
+            zero._hp_optimizer_states_linked = False  # noqa: SLF001 - no public name
+            zero._lazy_init_hp_params_optimizer_state()  # noqa: SLF001 - likewise
 
 
 def _full(weight: nn.Parameter) -> Tensor:
