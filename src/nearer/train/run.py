@@ -93,9 +93,16 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
         notes=(
             f"{section.epochs:g} epochs in batches of {section.batch_size}",
             f"{section.val_split:g} of the training queries validate",
-            f"one process; a checkpoint every {section.checkpoint_steps} steps",
+            f"{_processes(section)}; a checkpoint every {section.checkpoint_steps} steps",
         ),
     )
+
+
+def _processes(section: Any) -> str:
+    nodes = section.nodes or int(os.environ.get("NNODES") or 1)
+    each = section.gpus_per_node or os.environ.get("NPROC_PER_NODE")
+    here = f"{each} processes" if each and each != 1 else "one process" if each else "a process for each GPU, or one"
+    return f"{here} on each of {nodes} nodes" if nodes > 1 else here
 
 
 def _section(settings: Settings, model: Model) -> Any:

@@ -163,4 +163,8 @@ def _flat(optimizer: Any) -> list[Tensor]:
 
 def _meeting_place(weight: nn.Parameter) -> torch.device:
     """A device on which the processes can exchange a tensor, even where the weights are in the host's memory."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else weight.device
+    if not divided(weight):
+        return weight.device
+    from deepspeed.accelerator import get_accelerator
+
+    return torch.device(get_accelerator().current_device_name())
