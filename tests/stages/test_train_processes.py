@@ -87,7 +87,6 @@ def matrix(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Ma
 
 SAMPLE: list[tuple[str, str, dict[str, Any]]] = [
     ("embedding", "gpt_neox", {"deepspeed": "none", "lora": True, "chunk_size": 2}),
-    ("embedding", "gpt_neox", {"deepspeed": "zero2_offload", "lora": False, "chunk_size": 3}),
     ("embedding", "gpt_neox", {"deepspeed": "zero3", "lora": False, "chunk_size": 2, "activation_checkpointing": True}),
     ("reranker", "bert", {"deepspeed": "zero2", "lora": False, "chunk_size": 4}),
 ]

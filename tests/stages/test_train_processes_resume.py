@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from .processes import Processes, prepare
 
@@ -99,29 +99,31 @@ def test_two_processes_go_on_to_the_same_last_bit(  # noqa: PLR0917 - pytest pas
     assert left(tmp_path) == undisturbed(world=2, **more)
 
 
-def test_another_number_of_processes_goes_on(processes: Processes, root: Path, tmp_path: Path) -> None:
-    """What two processes began under ZeRO-3 one ends alone, and the other way round: the same model but for rounding."""
-    calm = {**SECTION, "dropout": 0.0, "learning_rate": 2e-4}
-    ways: list[list[tuple[int, str]]] = [
-        [(1, "none"), (1, "none")],
+@pytest.mark.parametrize(
+    "way",
+    [
         [(2, "zero3"), (1, "none")],
-        [(1, "none"), (2, "zero2")],
-    ]
-    found, moved = [], 0.0
-    for number, way in enumerate(ways):
-        work = tmp_path / str(number)
-        for (world, method), how in zip(way, ("term", ""), strict=True):
-            section = {**calm, "deepspeed": method}
-            codes = processes.train(root, "embedding", work, section, world=world, how=how, at=8)
-            assert codes == [75 if how else 0] * world, (work / "log").read_text()[-3000:]
-            if how:
-                halfway = load_file(work / "step-9" / "weights.safetensors")
-        found.append(load_file(work / "best.safetensors"))
-        moved = moved or distance(halfway, found[0])
+        pytest.param([(1, "none"), (2, "zero2")], marks=pytest.mark.full),
+        pytest.param([(2, "zero1_offload"), (2, "none")], marks=pytest.mark.full),
+    ],
+    ids=str,
+)
+def test_another_number_of_processes_goes_on(
+    processes: Processes, root: Path, undisturbed: Undisturbed, tmp_path: Path, way: list[tuple[int, str]]
+) -> None:
+    """What two processes began under ZeRO-3 one ends alone, and the other way round: the same model but for rounding."""
+    calm = {"dropout": 0.0, "learning_rate": 2e-4}
+    expected = load(undisturbed(world=1, **calm)["weights"])
+    for (world, method), how in zip(way, ("term", ""), strict=True):
+        section = {**SECTION, **calm, "deepspeed": method}
+        codes = processes.train(root, "embedding", tmp_path, section, world=world, how=how, at=8)
+        assert codes == [75 if how else 0] * world, (tmp_path / "log").read_text()[-3000:]
+        if how:
+            halfway = load_file(tmp_path / "step-9" / "weights.safetensors")
+    moved = distance(halfway, expected)
     assert moved > 0.01
-    for other in found[1:]:
-        # Rounding; AdamW makes much of it where a gradient is all but nothing.
-        assert distance(other, found[0]) < 0.03 * moved
+    # Rounding, of which AdamW makes much where a gradient is all but nothing: 0.006. Without the moments it is 1.06.
+    assert distance(load_file(tmp_path / "best.safetensors"), expected) < 0.03 * moved
 
 
 def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
