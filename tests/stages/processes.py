@@ -85,7 +85,7 @@ for line in sys.stdin:
             out = os.open(case["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(out, 1), os.dup2(out, 2)
             code = 0
-            signal.alarm(120)
+            signal.alarm(400)
             try:
                 train(case, rank)
             except BaseException as error:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from nearer.errors import DoesNotFit
+from nearer.errors import DoesNotFit, Interrupted, NearerError
 from nearer.models.source import ModelSource
 from nearer.progress import Silent
+from nearer.store import WorkArea
 from nearer.train import launch
 from nearer.train.orders import Task
 from nearer.train.place import Place
@@ -58,6 +59,15 @@ if "nearer.train.worker" in sys.orig_argv and os.environ.get("FAULT"):
 """
 
 
+class Section:
+    batch_size = 8
+    negatives_per_query = 1
+
+
+BASE = ModelSource(name="base", path=Path(), fingerprint="", origin="directory", revision="")
+TASK = Task(model="embedding", section=Section(), base=BASE, dataset_path=Path(), seed=0)
+
+
 class Command:
     """`nearer train embedding` in a directory of its own."""
 
@@ -79,7 +89,7 @@ class Command:
 
     def end(self, process: Any) -> tuple[int, str]:
         try:
-            out, _ = process.communicate(timeout=240)
+            out, _ = process.communicate(timeout=280)
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -181,6 +191,22 @@ def test_out_of_memory_goes_on_with_smaller_chunks(command: Command) -> None:
     assert "with 2 texts at a time" in out
 
 
+def test_a_loss_without_progress_is_no_interruption(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Lost at the start, after a checkpoint, and after it again: 75, 75, and then 1, which a Job counts."""
+
+    def once(*_: object, **__: object) -> None:
+        raise Interrupted("lost")
+
+    monkeypatch.setattr(launch, "_once", once)
+    work, codes = WorkArea(path=tmp_path), []
+    for checkpoint in ("", "step-5", "step-5"):
+        (tmp_path / checkpoint).mkdir(exist_ok=True)
+        with pytest.raises(NearerError) as raised:
+            launch.launch(TASK, Place(processes=2), work=work, chunk=None, progress=Silent())
+        codes.append(raised.value.code)
+    assert codes == [75, 75, 1]
+
+
 @pytest.mark.parametrize(("fits", "tried", "ends"), [(2, [None, 4, 2], True), (0, [None, 4, 2, 1], False)])
 def test_the_chunk_is_halved_down_to_one(
     monkeypatch: pytest.MonkeyPatch, fits: int, tried: list[int | None], ends: bool
@@ -193,17 +219,11 @@ def test_the_chunk_is_halved_down_to_one(
         if chunk is None or chunk > fits:
             raise DoesNotFit("out of memory")
 
-    class Section:
-        batch_size = 8
-        negatives_per_query = 1
-
-    base = ModelSource(name="base", path=Path(), fingerprint="", origin="directory", revision="")
-    task = Task(model="embedding", section=Section(), base=base, dataset_path=Path(), seed=0)
     monkeypatch.setattr(launch, "_once", once)
     place = Place(processes=2)
     if ends:
-        launch.launch(task, place, work=None, chunk=None, progress=Silent())
+        launch.launch(TASK, place, work=None, chunk=None, progress=Silent())
     else:
         with pytest.raises(DoesNotFit):
-            launch.launch(task, place, work=None, chunk=None, progress=Silent())
+            launch.launch(TASK, place, work=None, chunk=None, progress=Silent())
     assert seen == tried

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -52,7 +53,7 @@ def launch(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None
     Raises:
         DoesNotFit: out of memory, and the chunk cannot be made smaller.
         Interrupted: SIGTERM, or a process that was lost; the last checkpoint stands.
-        NearerError: what a worker failed with.
+        NearerError: what a worker failed with; a process was lost twice after the same checkpoint.
     """
     while True:
         try:
@@ -66,7 +67,35 @@ def launch(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None
             )
             chunk = smaller
             continue
+        except Interrupted as error:
+            if work is not None and not process.STOP.is_set():
+                _remember_loss(work, error)
+            raise
         return
+
+
+def _remember_loss(work: WorkArea, error: Interrupted) -> None:
+    """A process that is lost twice at the same checkpoint will be lost for ever: that is no interruption.
+
+    Raises:
+        NearerError: it was lost there before.
+    """
+    steps = [
+        name
+        for name in {*work.shared(), *(path.name for path in work.path.iterdir())}
+        if re.fullmatch(r"step-\d+", name)
+    ]
+    last = max(steps, key=lambda name: int(name.removeprefix("step-")), default="the start")
+    name = f"lost-after-{last.replace(' ', '-')}"
+    if name in work.shared() or (work.path / name).exists():
+        raise NearerError(
+            f"a process was lost for the second time after {last}: {error.what}",
+            where=str(work.path),
+            rule="a run that is interrupted comes further each time",
+            way_out="see the log for what kills it: memory of the node, a GPU that fails, a limit of the container",
+        ) from error
+    (work.path / name).write_text(f"{error.what}\n", encoding="utf-8")
+    work.share(name)
 
 
 def _smaller(task: Task, place: Place, chunk: int | None) -> int | None:
