@@ -74,7 +74,7 @@ class Matrix:
         """The largest difference of a weight, after every weight was seen to move."""
         with_lora = {"lora": LORA} if lora else {}
         expected = self.weights(model, architecture, **with_lora)
-        found = self.weights(model, architecture, world=2, **with_lora, **more)
+        found = self.weights(model, architecture, **{"world": 2, **with_lora, **more})
         assert expected.keys() == found.keys()
         assert all(value.numel() for value in found.values())
         return max(float((found[name] - value).abs().max()) for name, value in expected.items())
@@ -98,6 +98,13 @@ def test_two_processes_make_the_model_of_one(
 ) -> None:
     """After 8 steps of SGD all weights, and those that are published, equal one process's to 1e-5."""
     assert matrix.compare(model, architecture, **more) < 1e-5
+
+
+@FULL
+@pytest.mark.parametrize("method", ["zero1", "zero2_offload", "zero3", "zero3_offload"])
+def test_one_process_alone_may_offload(matrix: Matrix, method: str) -> None:
+    """With nobody to divide with: the same model, measured and saved."""
+    assert matrix.compare("embedding", "bert", lora=False, world=1, deepspeed=method, chunk_size=3) < 1e-5
 
 
 @FULL

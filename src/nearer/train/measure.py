@@ -43,7 +43,7 @@ def retrieval_ndcg(
     asked = [validation.queries[name] for name in names]
     ranked = [texts[key] for key in validation.passages]
     contract = embedder.contract
-    if world.size == 1:
+    if shard.is_whole(embedder.model, world=world):
         queries, passages = embedder.encode_queries(asked), embedder.encode_passages(ranked)
     else:
         queries = shard.vectors(
@@ -68,7 +68,11 @@ def reranking_ndcg(
     """
     places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
     pairs = [(validation.queries[query], texts[key]) for query, key in places]
-    scores = reranker.score(pairs) if world.size == 1 else shard.logits(reranker, pairs, world=world)
+    scores = (
+        reranker.score(pairs)
+        if shard.is_whole(reranker.model, world=world)
+        else shard.logits(reranker, pairs, world=world)
+    )
     if not np.isfinite(scores).all():
         return _NO_NUMBER, math.nan
     run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}

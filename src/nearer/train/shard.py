@@ -15,9 +15,15 @@ from torch import Tensor
 
 from nearer.models.encode import Embedder, batches, pad, tokenize
 from nearer.models.score import Reranker
+from nearer.train.states import divided
 from nearer.train.world import World
 
 _BATCH_TOKENS: Final = 8192
+
+
+def is_whole(model: Any, *, world: World) -> bool:
+    """Whether a process can do without this: it is alone, and has all of the model."""
+    return world.size == 1 and not any(divided(weight) for weight in model.parameters())
 
 
 def vectors(
