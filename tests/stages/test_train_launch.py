@@ -89,7 +89,7 @@ class Command:
 
     def end(self, process: Any) -> tuple[int, str]:
         try:
-            out, _ = process.communicate(timeout=280)
+            out, _ = process.communicate(timeout=550)
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)

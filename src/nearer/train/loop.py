@@ -65,6 +65,7 @@ class Method:
         world: all processes.
         deepspeed: settings of DeepSpeed; None: each process has the whole model.
         chunk: texts or pairs that a process passes through the model at once; None: all that are its part of a step.
+        separate: queries and texts get a backward pass each even where they are not cut into chunks.
         launched: this process was started for the training alone: the best weights are left in the work area, and
             another one publishes them.
     """
@@ -72,6 +73,7 @@ class Method:
     world: World = ALONE
     deepspeed: dict[str, Any] | None = None
     chunk: int | None = None
+    separate: bool = False
     launched: bool = False
 
     @property
@@ -382,5 +384,6 @@ def _trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(trainer.model_card_callback_class)
     if not method.plain:
-        trainer.training_step = grouped_step(trainer, loss, world=method.world, chunked=method.chunk is not None)
+        chunked = method.separate or method.chunk is not None
+        trainer.training_step = grouped_step(trainer, loss, world=method.world, chunked=chunked)
     return trainer

@@ -124,7 +124,7 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
     material = material_of(task, dataset)
     model: Any = loaded.tuned.model
     if section.activation_checkpointing:
-        _checkpoint_activations(model, method)
+        method = replace(method, separate=_checkpoint_activations(model, method))
     reranks = isinstance(loaded.tuned, Reranker)
     width = 1 + section.hard_negatives + section.random_negatives if reranks else 1
     batch = section.batch_size if reranks else min(section.batch_size, len(material.rows))
@@ -229,15 +229,23 @@ def _compare_scores(task: Task, trained: Trained, dataset: Dataset, directory: P
         )
 
 
-def _checkpoint_activations(model: Any, method: Method) -> None:
+def _checkpoint_activations(model: Any, method: Method) -> bool:
+    """Keep no activations inside a layer.
+
+    ZeRO-3 takes weights away between forward and backward, which checkpoints that look at shapes do not stand. The
+    other kind makes a backward pass inside the backward pass, of which ZeRO-3 stands one a step.
+
+    Returns:
+        Whether each forward pass must have a backward pass of its own.
+    """
     from nearer.train.zero import stage_of
 
-    # ZeRO-3 takes weights away between forward and backward, which checkpoints that look at shapes do not stand.
     reentrant = stage_of(method.deepspeed) == 3
     transformer = model.transformers_model
     transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     if reentrant:
         transformer.enable_input_require_grads()
+    return reentrant
 
 
 def _compare_tokenizers(embedder: Embedder, dataset: Dataset, progress: Progress) -> None:
