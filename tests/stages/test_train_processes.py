@@ -85,8 +85,8 @@ def matrix(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Ma
     return Matrix(processes, tmp_path_factory.mktemp("matrix"))
 
 
-SAMPLE: list[tuple[str, str, dict[str, Any]]] = [
-    ("embedding", "gpt_neox", {"deepspeed": "none", "lora": True, "chunk_size": 2}),
+SAMPLE: list[Any] = [
+    pytest.param("embedding", "gpt_neox", {"deepspeed": "none", "lora": True, "chunk_size": 2}, marks=FULL),
     ("embedding", "gpt_neox", {"deepspeed": "zero3", "lora": False, "chunk_size": 2, "activation_checkpointing": True}),
     ("reranker", "bert", {"deepspeed": "zero2", "lora": False, "chunk_size": 4}),
 ]
