@@ -75,6 +75,16 @@ def memory_limit_bytes() -> int | None:
     return None
 
 
+def memory_kills() -> int:
+    """How many processes of the cgroup the kernel has killed for its memory limit (v2 and v1); 0 when unknown."""
+    for name in ("memory.events", "memory/memory.oom_control"):
+        for line in _read(_CGROUP / name).splitlines():
+            word, _, count = line.partition(" ")
+            if word == "oom_kill" and count.isdigit():
+                return int(count)
+    return 0
+
+
 def share_cores() -> None:
     """Let threads of matrix products that wait for each other sleep, unless OMP_WAIT_POLICY says otherwise.
 

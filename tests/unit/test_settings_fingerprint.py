@@ -22,8 +22,14 @@ EXECUTION = {
         "base_url", "api_key_variable", "prompts", "timeout_seconds", "attempts", "token_budget", "prompt_price",
         "completion_price", "batch_tokens", "trust_remote_code", "shards", "shard",
     },
-    "EmbeddingSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
-    "RerankerSettings": {"dataset", "base_model", "output_dir", "device", "checkpoint_steps"},
+    "EmbeddingSettings": {
+        "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
+        "activation_checkpointing", "chunk_size",
+    },
+    "RerankerSettings": {
+        "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
+        "activation_checkpointing", "chunk_size",
+    },
     "EvalSettings": {
         "dataset", "base_embedder", "embedder", "incumbent", "incumbent_reranker", "base_reranker", "reranker", "models",
         "general", "output_dir", "speed_queries", "batch_tokens", "device",

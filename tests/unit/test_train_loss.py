@@ -12,6 +12,7 @@ from nearer.models.load import load_embedder, load_reranker
 from nearer.models.source import ModelSource
 from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
 from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE, ContrastiveLoss, PairLoss, contrast
+from nearer.train.world import ALONE
 
 
 def source_of(path: Path) -> ModelSource:
@@ -104,3 +105,37 @@ def test_the_pair_loss_is_binary_cross_entropy(tmp_path: Path) -> None:
     features = [model.preprocess([(queries[row], texts[row]) for row in group]) for group in groups]
     ours = PairLoss(model, positive_weight=2.0)(features, labels, prompt=None, task=None)
     assert float(ours.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 20.0])
+def test_the_gradient_is_that_of_the_whole_batch_however_it_is_cut(tmp_path: Path, scale: float, cosine: bool) -> None:
+    """Chunk by chunk, texts in another order, at a temperature of 1 and at another: every parameter's gradient."""
+    model = load_embedder(source_of(tiny_embedder(tmp_path, architecture="gpt_neox")), device="cpu").model
+    texts = [f"{document['title']} {document['content']}" for document in korean_documents(7, 3)]
+    labels = diagonal(3, 4)
+    labels[0, 3], labels[2, 1] = NEITHER, NEITHER
+    loss = ContrastiveLoss(model, scale=scale, cosine=cosine)
+
+    def features(rows: list[int]) -> dict[str, torch.Tensor]:
+        return dict(model.tokenizer([texts[row] for row in rows], padding=True, return_tensors="pt"))
+
+    value = loss([features([0, 1, 2]), features([3, 4, 5, 6])], labels)
+    value.backward()
+    expected = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    groups = [features(rows) for rows in ([0, 1], [2], [6, 3], [5, 4])]  # texts 3, 0, 2, 1 of the labels' columns
+    with torch.no_grad():
+        outputs = [loss.outputs(group) for group in groups]
+    order = torch.argsort(torch.tensor([3, 0, 2, 1]))
+    said = {"query_groups": 2, "rows": 3, "order": order, "relations": labels}
+    same, slope = loss.slopes(outputs, said, world=ALONE)
+    assert float(same) == pytest.approx(float(value.detach()), rel=1e-5)
+    for group, part in zip(groups, torch.split(slope, [2, 1, 2, 2]), strict=True):
+        (loss.outputs(group) * part).sum().backward()
+    found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert largest > 1e-4
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).abs().max()) < 1e-5 * max(1.0, largest), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -16,6 +16,21 @@ class FreezeSettings(Section):
     """Token embeddings stay as they are."""
     layers: NonNegativeInt = 0
     """So many of the first layers stay as they are."""
+
+
+class LoraSettings(Section):
+    """Low-rank adapters train instead of the model's own weights, and are merged into them at the end."""
+
+    rank: PositiveInt = 16
+    """Rank of each adapter: the update of a weight (m, n) has rank x (m + n) parameters."""
+    alpha: PositiveFloat = 32.0
+    """The adapter's update is multiplied by alpha / rank."""
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the layers that get an adapter; null: the attention projections that PEFT names for the architecture."""
+
+
+ZERO = ("zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload")
+"""Stages of DeepSpeed ZeRO; `_offload`: optimizer (and in stage 3 weights) in the host's memory."""
 
 
 class TrainSettings(Section):
@@ -53,6 +68,31 @@ class TrainSettings(Section):
     checkpoint_steps: PositiveInt = execution(50, description="Optimizer steps between checkpoints.")
     trust_remote_code: bool = False
     """Run Python code that comes with the base model. Only for models whose code you have read."""
+    lora: LoraSettings | None = None
+    """Train low-rank adapters instead of the whole model; null: all weights that `freeze` leaves."""
+    nodes: PositiveInt | None = execution(
+        None, description="Machines that train together, one pod each; null: NNODES, or 1."
+    )
+    gpus_per_node: PositiveInt | None = execution(
+        None, description="Processes on each machine, one a GPU; null: NPROC_PER_NODE, else all GPUs; 1 on a CPU."
+    )
+    deepspeed: Annotated[str, Field(pattern=rf"^(auto|none|{'|'.join(ZERO)}|.+\.json)$")] = execution(
+        "auto",
+        description="How several processes divide the model's states: `none` (each has all), `zero1`, `zero2`, "
+        "`zero3`, each also `_offload`, or the path of a DeepSpeed JSON; `auto`: `none` where that fits the GPU.",
+    )
+    activation_checkpointing: bool = execution(
+        False, description="Compute activations again in the backward pass instead of keeping them."
+    )
+    chunk_size: PositiveInt | None = execution(
+        None,
+        description="Texts (for a reranker: pairs) of a process that pass through the model at once; the loss stays "
+        "that of the whole batch. Null: all, and half as many after each out-of-memory.",
+    )
+
+    def result_fields(self) -> dict[str, Any]:
+        """As of any section; without `lora` where it is not used, so that work done before it existed stays done."""
+        return {name: value for name, value in super().result_fields().items() if name != "lora" or value is not None}
 
 
 class EmbeddingSettings(TrainSettings):
@@ -63,7 +103,7 @@ class EmbeddingSettings(TrainSettings):
     )
     output_dir: Address = execution("models/fine_tuned_embedding", description="Address of the model that is made.")
     batch_size: Annotated[int, Field(ge=2)] = 16
-    """Queries an optimizer step; each is the negative of all others."""
+    """Queries an optimizer step, over all processes; each is the negative of all others."""
     scale: PositiveFloat = 20.0
     """Inverse temperature of the contrastive loss; similarities are multiplied by it."""
     negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
@@ -88,7 +128,7 @@ class RerankerSettings(TrainSettings):
     )
     output_dir: Address = execution("models/fine_tuned_reranker", description="Address of the model that is made.")
     batch_size: PositiveInt = 8
-    """Query-passage pairs an optimizer step."""
+    """Query-passage pairs an optimizer step, over all processes."""
     hard_negatives: Annotated[int, Field(ge=0, le=10)] = 1
     """Mined hard negatives a positive pair."""
     random_negatives: Annotated[int, Field(ge=0, le=10)] = 2

@@ -1,11 +1,13 @@
 """Unfinished training on disk: complete or invisible, and enough to go on to the same last bit.
 
     <work>/best.safetensors     the trainable weights of the best validation so far
-    <work>/step-N/              weights, optimizer, learning rate, random states, trainer's and our own state, and the
-                                best weights as they were then (a hard link)
+    <work>/step-N/              weights, optimizer states, learning rate, journal, the random states of a run of one
+                                process, and the best weights as they were then (a hard link)
 
 A checkpoint is written under another name and then renamed, and then shared, so that another machine finds it where the
-artifacts are in S3. Frozen weights are not written: they are the base model's.
+artifacts are in S3. Frozen weights are not written: they are the base model's. Weights and optimizer states are whole
+tensors by name, so a run goes on with any number of processes, divided in any way; one of several processes needs no
+random states, because it throws new dice for each step.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ from safetensors.torch import load_file, save_file
 
 from nearer.errors import ArtifactCorrupt, ArtifactMissing
 from nearer.store import WorkArea
-from nearer.train.trainable import put_weights, trainable_weights
+from nearer.train.states import optimizer_states, put_masters, put_optimizer_states, put_weights, trainable_weights
+from nearer.train.world import ALONE, World
 
 _STEP = re.compile(r"^step-(\d+)$")
 _WEIGHTS = "weights.safetensors"
 _BEST = "best.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+_REST = "schedule.json"
 _JOURNAL = "journal.json"
 
 
@@ -42,6 +47,10 @@ class Journal:
     """False for a base model without a head of its own: random weights are never the best ones."""
     base_error: float = 0.0
     """Standard error of the base model's validation."""
+    base_scores: list[float] = field(default_factory=list)
+    """What the base model gave the probes."""
+    best_scores: list[float] = field(default_factory=list)
+    """What the best weights so far gave them."""
     cpu_seconds: float = 0.0
     """Of all processes that worked on this run, up to the last checkpoint."""
 
@@ -68,16 +77,21 @@ class Checkpoints:
     Args:
         work: the area.
         warn: told of a checkpoint that cannot be used.
+        world: all processes; rank 0 alone reads and writes.
     """
 
-    def __init__(self, work: WorkArea, *, warn: Callable[[str], None]) -> None:
+    def __init__(self, work: WorkArea, *, warn: Callable[[str], None], world: World = ALONE) -> None:
         self.work = work
         self.warn = warn
+        self.world = world
         self.directory = work.path
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def latest(self) -> Path | None:
         """The complete checkpoint of the largest step, here or in the store."""
+        return self.world.share(self._latest() if self.world.main else None)
+
+    def _latest(self) -> Path | None:
         for name in sorted(self._names(), key=_step, reverse=True):
             try:
                 return self.work.bring(name)
@@ -90,28 +104,37 @@ class Checkpoints:
         return {name for name in names if _STEP.match(name)}
 
     def save_best(self, model: torch.nn.Module) -> None:
-        """Keep the trainable weights as the best ones."""
-        temporary = self.directory / f"{_BEST}.tmp"
-        save_file(trainable_weights(model), temporary)
-        _sync(temporary)
-        temporary.replace(self.directory / _BEST)
+        """Remember the model's weights as the best ones so far."""
+        weights = trainable_weights(model, world=self.world)
+        if self.world.main:
+            temporary = self.directory / f"{_BEST}.tmp"
+            save_file(weights, temporary)
+            temporary.replace(self.directory / _BEST)
 
     def load_best(self, model: torch.nn.Module) -> None:
-        """Put the best weights into the model."""
-        put_weights(model, load_file(self.directory / _BEST))
+        """Give the model the best weights; it must not be divided."""
+        put_weights(model, load_file(self.directory / _BEST) if self.world.main else {}, world=self.world)
 
     def save(self, trainer: Any, journal: Journal) -> None:
         """Write the checkpoint of the trainer's step, then remove older ones."""
+        weights = trainable_weights(trainer.model, world=self.world)
+        states = optimizer_states(trainer.model, trainer.optimizer, world=self.world)
+        if not self.world.main:
+            return
         final = self.directory / f"step-{trainer.state.global_step}"
         temporary = self.directory / f"{final.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        save_file(trainable_weights(trainer.model), temporary / _WEIGHTS)
-        # The trainer's own writers, so that its own reader finds what it expects; they have no public names.
-        trainer._save_optimizer_and_scheduler(str(temporary))  # noqa: SLF001
-        trainer._save_scaler(str(temporary))  # noqa: SLF001
-        trainer._save_rng_state(str(temporary))  # noqa: SLF001
-        trainer.state.save_to_json(str(temporary / "trainer_state.json"))
+        save_file(weights, temporary / _WEIGHTS)
+        save_file(states, temporary / _OPTIMIZER)
+        scaler = trainer.accelerator.scaler
+        rest = {
+            "schedule": {"last_epoch": trainer.lr_scheduler.last_epoch, "rates": trainer.lr_scheduler.get_last_lr()},
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        (temporary / _REST).write_text(json.dumps(rest), encoding="utf-8")
+        if self.world.size == 1:
+            trainer._save_rng_state(str(temporary))  # noqa: SLF001 - its reader has no public name either
         _link(self.directory / _BEST, temporary / _BEST)
         (temporary / _JOURNAL).write_text(json.dumps(asdict(journal)), encoding="utf-8")
         for file in temporary.iterdir():
@@ -125,18 +148,37 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def restore(self, checkpoint: Path, model: torch.nn.Module) -> Journal:
-        """Put a checkpoint's weights into the model and its best weights back into their place.
+        """Put a checkpoint's weights into the model, before it is divided, and its best weights back into their place.
 
-        Optimizer, learning rate and random states are read by the trainer (`resume_from_checkpoint`).
+        The rest is read by `resume`, once there is an optimizer.
         """
-        put_weights(model, load_file(checkpoint / _WEIGHTS))
-        temporary = self.directory / f"{_BEST}.tmp"
-        temporary.unlink(missing_ok=True)
-        _link(checkpoint / _BEST, temporary)
-        temporary.replace(self.directory / _BEST)
-        raw = json.loads((checkpoint / _JOURNAL).read_text(encoding="utf-8"))
+        put_weights(model, load_file(checkpoint / _WEIGHTS) if self.world.main else {}, world=self.world)
+        raw: dict[str, Any] = {}
+        if self.world.main:
+            temporary = self.directory / f"{_BEST}.tmp"
+            temporary.unlink(missing_ok=True)
+            _link(checkpoint / _BEST, temporary)
+            temporary.replace(self.directory / _BEST)
+            raw = json.loads((checkpoint / _JOURNAL).read_text(encoding="utf-8"))
+        raw = self.world.share(raw)
         history = {int(step): value for step, value in raw.pop("history").items()}
         return Journal(history=history, **raw)
+
+    def resume(self, checkpoint: Path, trainer: Any) -> None:
+        """Put back optimizer states, learning rate and loss scale; called when the trainer has prepared everything."""
+        main = self.world.main
+        states = load_file(checkpoint / _OPTIMIZER) if main else {}
+        put_optimizer_states(trainer.model, trainer.optimizer, states, world=self.world)
+        if trainer.is_deepspeed_enabled:
+            put_masters(trainer.model, load_file(checkpoint / _WEIGHTS) if main else {}, world=self.world)
+        rest = self.world.share(json.loads((checkpoint / _REST).read_text(encoding="utf-8")) if main else {})
+        schedule = trainer.lr_scheduler
+        schedule.load_state_dict({**schedule.state_dict(), "last_epoch": rest["schedule"]["last_epoch"]})
+        for group, rate in zip(trainer.optimizer.param_groups, rest["schedule"]["rates"], strict=True):
+            group["lr"] = rate
+        schedule.load_state_dict({**schedule.state_dict(), "_last_lr": rest["schedule"]["rates"]})
+        if trainer.accelerator.scaler and rest["scaler"]:
+            trainer.accelerator.scaler.load_state_dict(rest["scaler"])
 
 
 def _step(name: str) -> int:

@@ -6,6 +6,7 @@ padding would cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,6 +17,7 @@ from nearer.models.encode import pad, tokenize
 from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE
 from nearer.train.rows import Material
 from nearer.train.schedule import Example, Schedule
+from nearer.train.world import ALONE, World
 
 _MIN_ROWS: Final = 8
 """A smaller forward pass costs more in overhead than its padding saved."""
@@ -36,9 +38,28 @@ def length_groups(lengths: Sequence[int], *, min_rows: int = _MIN_ROWS) -> list[
     return groups
 
 
+def even_groups(lengths: Sequence[int], *, count: int) -> list[list[int]]:
+    """Row numbers in `count` groups of like length and, but for one, like size, longest first."""
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    return [group.tolist() for group in np.array_split(order, count)]
+
+
+def group_count(rows: Sequence[int], *, chunk: int | None) -> int:
+    """In how many groups of at most `chunk` rows every process cuts its rows: as many as the others, none empty.
+
+    A forward pass under ZeRO-3, and a backward pass under each stage, is a collective.
+    """
+    return min(math.ceil(max(rows) / chunk), *rows) if chunk else 1
+
+
 @dataclass(kw_only=True)
 class EmbedderCollator:
-    """Steps of an embedder: one group of queries, groups of texts, and the relation of each query to each text."""
+    """Steps of an embedder: groups of queries, groups of texts, and the relation of each query to each text.
+
+    A run of one process that is not cut into chunks has one group of queries, and plain relations as labels. Else each
+    process has its part of the step's queries with their texts, and the relations of these to the texts of all
+    processes; every process knows the whole step, so nothing is exchanged.
+    """
 
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"], init=False)
     material: Material
@@ -50,6 +71,9 @@ class EmbedderCollator:
     max_query_tokens: int
     max_passage_tokens: int
     groups: bool
+    world: World = ALONE
+    chunk: int | None = None
+    plain: bool = True
     _tokens: dict[str, dict[str, list[int]]] = field(default_factory=dict, init=False)
 
     def __call__(self, steps: Sequence[Mapping[str, int]]) -> dict[str, Any]:
@@ -57,6 +81,8 @@ class EmbedderCollator:
         import torch
 
         examples = self.schedule.batch(steps[0]["step"], rows=self.rows)
+        if not self.plain:
+            return self._part(examples)
         keys = [example.row.positive for example in examples]
         keys += [key for example in examples for key in example.negatives]
         queries = self._encode([f"query {example.row.query_id}" for example in examples])
@@ -68,6 +94,38 @@ class EmbedderCollator:
             batch |= _named(f"passage{number}", pad(self.tokenizer, texts, group))
         order = [row for group in groups for row in group]
         batch["label"] = torch.from_numpy(relation_matrix(self.material, examples, keys)[:, order])
+        return batch
+
+    def _part(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """This process's part of a step; `label` is what `ContrastiveLoss.slopes` takes."""
+        import torch
+
+        parts = [[examples[place] for place in self.world.part(len(examples), rank)] for rank in range(self.world.size)]
+        keys = [
+            [example.row.positive for example in part] + [key for example in part for key in example.negatives]
+            for part in parts
+        ]
+        own = parts[self.world.rank]
+        queries = self._encode([f"query {example.row.query_id}" for example in own])
+        texts = self._encode([f"text {key}" for key in keys[self.world.rank]])
+        batch: dict[str, Any] = {}
+        count = group_count([len(part) for part in parts], chunk=self.chunk)
+        for number, part in enumerate(np.array_split(range(len(own)), count)):
+            batch |= _named(f"query{number}", pad(self.tokenizer, queries, part.tolist()))
+        groups = even_groups(
+            [len(ids) for ids in texts["input_ids"]], count=group_count([len(part) for part in keys], chunk=self.chunk)
+        )
+        for number, group in enumerate(groups):
+            batch |= _named(f"passage{number}", pad(self.tokenizer, texts, group))
+        shuffled = torch.tensor([row for group in groups for row in group])
+        columns = [key for part in keys for key in part]
+        positives = [sum(map(len, keys[: self.world.rank])) + line for line in range(len(own))]
+        batch["label"] = {
+            "query_groups": count,
+            "rows": len(examples),
+            "order": torch.argsort(shuffled),
+            "relations": torch.from_numpy(relation_matrix(self.material, own, columns, positives=positives)),
+        }
         return batch
 
     def _encode(self, names: Sequence[str]) -> dict[str, list[list[int]]]:
@@ -101,12 +159,17 @@ class RerankerCollator:
     passage_prefix: str
     max_pair_tokens: int
     groups: bool
+    world: World = ALONE
+    chunk: int | None = None
+    plain: bool = True
 
     def __call__(self, steps: Sequence[Mapping[str, int]]) -> dict[str, Any]:
         """The tensors of one step, each group a value of its own, as CrossEncoderTrainer passes them on."""
         import torch
 
-        pairs = self.schedule.pairs(steps[0]["step"], count=self.pairs)
+        every = self.schedule.pairs(steps[0]["step"], count=self.pairs)
+        # A process without a pair, in a step that has few, goes along with one that counts nothing.
+        pairs = [every[place] for place in self.world.part(len(every))] or every[:1]
         encoded = tokenize(
             self.tokenizer,
             [self.query_prefix + self.material.queries[pair.query_id] for pair in pairs],
@@ -114,32 +177,51 @@ class RerankerCollator:
             max_tokens=self.max_pair_tokens,
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]
-        groups = length_groups(lengths, min_rows=_MIN_ROWS // 2) if self.groups else [list(range(len(pairs)))]
+        if not self.plain:
+            sizes = [max(1, len(self.world.part(len(every), rank))) for rank in range(self.world.size)]
+            groups = even_groups(lengths, count=group_count(sizes, chunk=self.chunk))
+        else:
+            groups = length_groups(lengths, min_rows=_MIN_ROWS // 2) if self.groups else [list(range(len(pairs)))]
         batch: dict[str, Any] = {
             f"pairs{number}": pad(self.tokenizer, encoded, group) for number, group in enumerate(groups)
         }
         order = [row for group in groups for row in group]
         batch["label"] = torch.tensor([float(pairs[row].label) for row in order])
+        if not self.plain:
+            share = 1 / len(every) if len(self.world.part(len(every))) else 0.0
+            batch["label"] = torch.stack([batch["label"], torch.full_like(batch["label"], share)], dim=1)
         return batch
 
 
-def relation_matrix(material: Material, examples: Sequence[Example], keys: Sequence[str]) -> np.ndarray:
+def relation_matrix(
+    material: Material, examples: Sequence[Example], keys: Sequence[str], *, positives: Sequence[int] | None = None
+) -> np.ndarray:
     """What each text of a step is to each query.
 
     Args:
         material: knows the relations.
-        examples: of the step; query i's own answer is text i.
-        keys: of the texts: the answers in the order of the examples, then all negatives.
+        examples: of the step.
+        keys: of the texts.
+        positives: number of each query's own answer among the texts; default: query i's is text i.
 
     Returns:
-        (examples, texts) int8 of POSITIVE (on the diagonal), NEGATIVE, NEITHER.
+        (examples, texts) int8 of POSITIVE (once a row), NEGATIVE, NEITHER.
     """
+    relations = material.relations
+    by_text: dict[str, list[int]] = {}
+    by_document: dict[str, list[int]] = {}
+    for column, key in enumerate(keys):
+        by_text.setdefault(relations.one(key), []).append(column)
+        if key in relations.document_of:
+            by_document.setdefault(relations.document_of[key], []).append(column)
     matrix = np.full((len(examples), len(keys)), NEGATIVE, dtype=np.int8)
     for line, example in enumerate(examples):
         query = example.row.query_id
-        neither = [column for column, key in enumerate(keys) if not material.relations.is_negative(query, key)]
-        matrix[line, neither] = NEITHER
-        matrix[line, line] = POSITIVE
+        for answer in relations.answers[query]:
+            matrix[line, by_text.get(answer, [])] = NEITHER
+        for document in relations.judged_documents[query]:
+            matrix[line, by_document.get(document, [])] = NEITHER
+        matrix[line, line if positives is None else positives[line]] = POSITIVE
     return matrix
 
 

@@ -9,12 +9,17 @@ from sentence_transformers import SentenceTransformerTrainer, SentenceTransforme
 from nearer.models.encode import Embedder, use_all_cores
 from nearer.progress import Progress
 from nearer.store import WorkArea
+from nearer.train import shard
 from nearer.train.collate import EmbedderCollator, truncated_share
-from nearer.train.loop import Recipe, Result, fit
+from nearer.train.loop import Method, Recipe, Result, fit
 from nearer.train.loss import ContrastiveLoss
 from nearer.train.measure import retrieval_ndcg
 from nearer.train.rows import Material
 from nearer.train.schedule import Schedule
+from nearer.train.world import World
+
+_PROBES = 4
+"""Queries and passages by whose scores a saved model is known again."""
 
 
 def train_embedder(
@@ -22,6 +27,7 @@ def train_embedder(
     material: Material,
     *,
     recipe: Recipe,
+    method: Method,
     batch_size: int,
     scale: float,
     negatives_per_query: int,
@@ -36,7 +42,8 @@ def train_embedder(
         embedder: its contract says prefixes, normalisation and similarity, in training as everywhere.
         material: what trains and what validates.
         recipe: how to learn.
-        batch_size: rows a step.
+        method: how the processes share the work.
+        batch_size: rows a step, over all processes.
         scale: inverse temperature of the loss.
         negatives_per_query: hard negatives a row.
         max_query_tokens: longer queries are cut.
@@ -60,7 +67,10 @@ def train_embedder(
         passage_prefix=contract.passage_prefix,
         max_query_tokens=min(max_query_tokens, longest),
         max_passage_tokens=min(max_passage_tokens, longest),
-        groups=model.device.type == "cpu",
+        groups=recipe.device == "cpu",
+        world=method.world,
+        chunk=method.chunk,
+        plain=method.plain,
     )
     positives = sorted({row.positive for row in material.rows})
     cut_queries = truncated_share(
@@ -87,11 +97,27 @@ def train_embedder(
         arguments_class=SentenceTransformerTrainingArguments,
         collator=collator,
         loss=ContrastiveLoss(model, scale=scale, cosine=bool(contract.normalize or contract.similarity == "cosine")),
-        validate=lambda: retrieval_ndcg(embedder, material.validation, material.texts),
+        validate=lambda: retrieval_ndcg(embedder, material.validation, material.texts, world=method.world),
+        probe=lambda: probe_embedder(embedder, material, world=method.world),
         recipe=recipe,
+        method=method,
         work=work,
         examples_per_step=batch_size,
         base_may_win=True,
         progress=progress,
     )
     return result, facts
+
+
+def probe_embedder(embedder: Embedder, material: Material, *, world: World) -> list[float]:
+    """Scores of the first validation queries against the first validation passages."""
+    contract = embedder.contract
+    queries = [text for text, _ in zip(material.validation.queries.values(), range(_PROBES), strict=False)]
+    passages = [material.texts[key] for key in material.validation.passages[:_PROBES]]
+    left = shard.vectors(
+        embedder, queries, prefix=contract.query_prefix, max_tokens=contract.max_query_tokens, world=world
+    )
+    right = shard.vectors(
+        embedder, passages, prefix=contract.passage_prefix, max_tokens=contract.max_passage_tokens, world=world
+    )
+    return [float(score) for score in (left @ right.T).reshape(-1)]

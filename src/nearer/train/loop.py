@@ -2,16 +2,19 @@
 
 The trainer does the steps: forward, backward, clipping, AdamW, learning rate, autocast. What a step sees comes from a
 `Schedule`, so to the trainer the whole run is one epoch of numbered steps. Its own evaluation and checkpoints are not
-used: its checkpoints are visible before they are complete, hold the frozen weights too, and forget what was validated.
+used: its checkpoints are visible before they are complete, hold the frozen weights too (or, under ZeRO-3, none at all),
+and forget what was validated.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +30,8 @@ from nearer.store import WorkArea
 from nearer.train.checkpoint import Checkpoints, Journal
 from nearer.train.hardware import Precision
 from nearer.train.measure import Measured
+from nearer.train.steps import GroupedLoss, grouped_step
+from nearer.train.world import ALONE, World
 
 _STEPS_A_TRIM = 4
 """A CPU's heap grows by some 100 MB a step of the demo, because batches are of many lengths. Guessed: often enough to
@@ -47,16 +52,49 @@ class Recipe:
     precision: Precision
     checkpoint_steps: int
     seed: int
+    device: str = "cpu"
+    optimizer: str = "adamw_torch_fused"
+    """As transformers names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How the processes of a run share the work; the result is the same but for rounding.
+
+    Args:
+        world: all processes.
+        deepspeed: settings of DeepSpeed; None: each process has the whole model.
+        chunk: texts or pairs that a process passes through the model at once; None: all that are its part of a step.
+        separate: queries and texts get a backward pass each even where they are not cut into chunks.
+        launched: this process was started for the training alone: the best weights are left in the work area, and
+            another one publishes them.
+    """
+
+    world: World = ALONE
+    deepspeed: dict[str, Any] | None = None
+    chunk: int | None = None
+    separate: bool = False
+    launched: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """One process, one backward pass a step: the trainer's own step does."""
+        return self.world.size == 1 and self.chunk is None and self.deepspeed is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a run went; the model holds the best weights."""
+    """How a run went; unless the process was launched for it, the model holds the best weights.
+
+    `scores` are what the best weights gave the probes when they were measured, `base_scores` what the base model did.
+    """
 
     history: dict[int, float]
     best_step: int
     steps: int
     cpu_seconds: float
+    scores: list[float]
+    base_scores: list[float]
 
 
 def fit(
@@ -65,9 +103,11 @@ def fit(
     trainer_class: Any,
     arguments_class: type[BaseTrainingArguments],
     collator: Any,
-    loss: torch.nn.Module,
+    loss: GroupedLoss,
     validate: Callable[[], Measured],
+    probe: Callable[[], list[float]],
     recipe: Recipe,
+    method: Method,
     work: WorkArea,
     examples_per_step: float,
     base_may_win: bool,
@@ -85,7 +125,9 @@ def fit(
         collator: makes the tensors of `[{"step": number}]`.
         loss: takes the trainer's features and labels.
         validate: the model's nDCG@10 now.
+        probe: the model's scores now of a few texts, by which a saved model is known again.
         recipe: how to learn.
+        method: how the processes share the work.
         work: the run's own area; what it holds survives a kill.
         examples_per_step: rows or pairs, for the rate that is shown.
         base_may_win: false for a base model without a head of its own.
@@ -96,76 +138,105 @@ def fit(
         DoesNotFit: out of memory.
         InputError: the run diverged.
     """
-    checkpoints = Checkpoints(work, warn=progress.warn)
+    world = method.world
+    checkpoints = Checkpoints(work, warn=progress.warn, world=world)
     checkpoint = checkpoints.latest()
     journal = checkpoints.restore(checkpoint, model) if checkpoint else Journal(base_may_win=base_may_win)
-    before = journal.cpu_seconds
-    clock = _Clock(before)
-    trainer = _trainer(model, trainer_class, arguments_class, collator, loss, recipe=recipe, work=work)
+    clock = _Clock(journal.cpu_seconds, world)
+    start = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+    trainer = _trainer(
+        model, trainer_class, arguments_class, collator, loss, recipe=recipe, method=method, work=work, start=start
+    )
     run = _Run(
         trainer=trainer,
         checkpoints=checkpoints,
+        checkpoint=checkpoint,
+        start=start,
         journal=journal,
         validate=validate,
+        probe=probe,
         recipe=recipe,
+        world=world,
         clock=clock,
         progress=progress,
     )
-    start = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
     if checkpoint:
         progress.say("going on from a checkpoint", step=start, of=recipe.steps)
+    over = start >= recipe.steps or journal.is_over(recipe.patience)
     try:
-        # A run that was stopped between a step and its validation makes up for it here.
-        if start in (0, *recipe.evaluate_at) and start not in journal.history:
-            run.evaluate(start)
-        if start < recipe.steps and not journal.is_over(recipe.patience):
+        # Under DeepSpeed a model is measured as it will be trained, which is not before it is divided.
+        if method.deepspeed is None or over:
+            run.make_up()
+            over = start >= recipe.steps or journal.is_over(recipe.patience)
+        if not over:
             run.bar = iter(progress.track(range(recipe.steps - start), what="training steps"))
             trainer.add_callback(_Follow(run))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.train()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DoesNotFit(
             "training is out of memory",
             rule="weights, gradients, optimizer and one step's activations must fit",
-            way_out="a smaller batch_size or fewer tokens; freeze.layers and freeze.embeddings help as well",
+            way_out="a smaller chunk_size, batch_size or fewer tokens; activation_checkpointing, lora, freeze.layers "
+            "and deepspeed help as well",
         ) from error
     finally:
         run.close()
-    process.STOP.check()
-    checkpoints.load_best(model)
-    model.eval()
+    world.check_stop()
+    if not method.launched:
+        checkpoints.load_best(model)
+        model.eval()
     steps = max(journal.history)
     seconds = clock.seconds()
     rate = (steps - start) * examples_per_step / run.training_seconds if run.training_seconds else 0.0
     progress.say("trained", steps=steps, cpu_seconds=round(seconds), examples_per_second=round(rate, 1))
-    return Result(history=journal.history, best_step=journal.best_step, steps=steps, cpu_seconds=seconds)
+    return Result(
+        history=journal.history,
+        best_step=journal.best_step,
+        steps=steps,
+        cpu_seconds=seconds,
+        scores=journal.best_scores,
+        base_scores=journal.base_scores,
+    )
 
 
 class _Clock:
-    """CPU seconds of this run: this process's since now, on top of those of its predecessors."""
+    """CPU seconds of this run: those of all its processes since now, on top of those of their predecessors."""
 
-    def __init__(self, before: float) -> None:
-        self._offset = before - time.process_time()
+    def __init__(self, before: float, world: World) -> None:
+        self._before = before
+        self._began = time.process_time()
+        self._world = world
 
     def seconds(self) -> float:
-        return time.process_time() + self._offset
+        return self._before + sum(self._world.gather(time.process_time() - self._began))
 
 
 @dataclass(kw_only=True)
 class _Run:
     trainer: Any
     checkpoints: Checkpoints
+    checkpoint: Path | None
+    start: int
     journal: Journal
     validate: Callable[[], Measured]
+    probe: Callable[[], list[float]]
     recipe: Recipe
+    world: World
     clock: _Clock
     progress: Progress
     bar: Iterator[int] | None = None
     training_seconds: float = 0.0
     step_began: float = 0.0
 
+    def make_up(self) -> None:
+        """Measure the base model, or make up for a validation before which a run was stopped."""
+        if self.start in (0, *self.recipe.evaluate_at) and self.start not in self.journal.history:
+            self.evaluate(self.start)
+
     def evaluate(self, step: int) -> None:
         with _in_full_precision(self.trainer.model):
-            measured = self.validate()
+            measured = self.world.share(self.validate())
+            scores = self.world.share(self.probe())
         process.release_memory()  # validation's batches are larger than a step's
         value = measured.mean
         if not math.isfinite(value):
@@ -177,7 +248,9 @@ class _Run:
         self.journal.history[step] = value
         if step == 0:
             self.journal.base_error = measured.error
+            self.journal.base_scores = scores
         if self.journal.best_step == step:
+            self.journal.best_scores = scores
             self.checkpoints.save_best(self.trainer.model)
         self.progress.say(
             "validation", step=step, of=self.recipe.steps, **{"nDCG@10": round(value, 4)}, best=self.journal.best_step
@@ -217,7 +290,22 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: _Run) -> None:
         self.run = run
 
-    def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_more: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
+        """Stand where the checkpoint stood: everything is prepared now, and nothing has happened yet."""
+        run = self.run
+        state.global_step = run.start
+        if run.checkpoint:
+            run.checkpoints.resume(run.checkpoint, run.trainer)
+        if args.deepspeed:
+            run.make_up()
+            control.should_training_stop |= run.journal.is_over(run.recipe.patience)
+
+    def on_step_begin(self, args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        run = self.run
+        if run.world.size > 1:  # dice that are a function of the step need not be kept
+            torch.manual_seed(random.Random(f"{args.seed} {state.global_step} {run.world.rank}").getrandbits(63))
+        elif run.checkpoint and state.global_step == run.start:  # after the data loader has thrown its own
+            run.trainer._load_rng_state(str(run.checkpoint))  # noqa: SLF001 - the reader of what save wrote
         self.run.step_began = time.monotonic()
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_more: Any) -> None:
@@ -227,7 +315,7 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
         if step % _STEPS_A_TRIM == 0:
             process.trim_heap()
         try:
-            process.STOP.check()
+            run.world.check_stop()
             if step in run.recipe.evaluate_at:
                 run.evaluate(step)
                 control.should_training_stop |= run.journal.is_over(run.recipe.patience)
@@ -243,10 +331,12 @@ def _trainer(
     trainer_class: Any,
     arguments_class: type[BaseTrainingArguments],
     collator: Any,
-    loss: torch.nn.Module,
+    loss: GroupedLoss,
     *,
     recipe: Recipe,
+    method: Method,
     work: WorkArea,
+    start: int,
 ) -> Any:
     from datasets import Dataset, disable_progress_bars
 
@@ -261,10 +351,10 @@ def _trainer(
         warmup_steps=round(recipe.warmup_share * recipe.steps),
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        optim="adamw_torch_fused",
+        optim=recipe.optimizer,
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
-        use_cpu=model.device.type == "cpu",
+        use_cpu=recipe.device == "cpu",
         seed=recipe.seed,
         data_seed=recipe.seed,
         logging_strategy="no",
@@ -273,17 +363,27 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        dataloader_drop_last=method.world.size > 1,  # nothing is dropped of batches of one; DDP would say so
+        deepspeed=method.deepspeed,
+        # What the loss does not reach was frozen; several forward passes a step confuse the search for it.
+        ddp_find_unused_parameters=False,
+        # An encoder's buffers never change, and processes may make different numbers of forward passes.
+        ddp_broadcast_buffers=False,
     )
     model.model_card_data.widget = [{"text": ""}]  # else examples for a card that nobody writes are computed
     trainer = trainer_class(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict({"step": list(range(recipe.steps))}),
+        # Batch n goes to process n modulo their number, and each is to have every step.
+        train_dataset=Dataset.from_dict(
+            {"step": [step for step in range(start, recipe.steps) for _ in range(method.world.size)]}
+        ),
         data_collator=collator,
         loss=loss,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(trainer.model_card_callback_class)
-    # The weights were put back before; the trainer would look for a whole model in the checkpoint.
-    trainer._load_from_checkpoint = lambda _checkpoint: None  # noqa: SLF001
+    if not method.plain:
+        chunked = method.separate or method.chunk is not None
+        trainer.training_step = grouped_step(trainer, loss, world=method.world, chunked=chunked)
     return trainer

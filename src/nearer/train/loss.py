@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from nearer.train.world import World
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 
@@ -26,6 +28,9 @@ class ContrastiveLoss(nn.Module):
         cosine: normalise the vectors first; else plain dot products.
     """
 
+    separable: ClassVar[bool] = False
+    """A text's share of the loss is not known before all other texts are."""
+
     def __init__(self, model: nn.Module, *, scale: float, cosine: bool = True) -> None:
         super().__init__()
         self.model = model
@@ -43,8 +48,47 @@ class ContrastiveLoss(nn.Module):
         texts = torch.cat([self._embed(group) for group in features[1:]])  # (p, d)
         return contrast(queries, texts, labels, scale=self.scale)
 
-    def _embed(self, features: Mapping[str, Tensor]) -> Tensor:
+    def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The vectors (n, d) of one group of texts, as the model gives them."""
         vectors: Tensor = self.model(dict(features))["sentence_embedding"].float()
+        return vectors
+
+    def slopes(self, outputs: Sequence[Tensor], labels: Mapping[str, Any], *, world: World) -> tuple[Tensor, Tensor]:
+        """The loss of the whole step over all processes, and its gradient with respect to this process's vectors.
+
+        Each process scores its own queries against the texts of all; what the others' queries ask of its texts comes
+        back with the sum of the gradients. So the model's gradient is that of the whole batch, however its forward
+        passes are cut (Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, sec.
+        3), and no gradient has to pass through a collective.
+
+        Args:
+            outputs: of the groups of queries, then of the groups of texts; without graph.
+            labels: what `EmbedderCollator` says of them.
+            world: all processes.
+
+        Returns:
+            The loss; the gradients (n, d) in the order of the outputs.
+        """
+        count = labels["query_groups"]
+        order, relations = labels["order"], labels["relations"]
+        queries = torch.cat(list(outputs[:count])).detach().requires_grad_()  # (b, d)
+        own = torch.cat(list(outputs[count:])).detach()[order]  # (p, d)
+        parts = world.rows(own)
+        texts = torch.cat(parts).requires_grad_()  # (p of all, d)
+        with torch.enable_grad():
+            loss = contrast(self._normal(queries), self._normal(texts), relations, scale=self.scale)
+            loss = loss * (len(queries) / labels["rows"])
+        of_queries, of_texts = torch.autograd.grad(loss, (queries, texts))
+        start = sum(map(len, parts[: world.rank]))
+        mine = world.total(of_texts)[start : start + len(own)]
+        back = torch.empty_like(mine)
+        back[order] = mine
+        return world.total(loss.detach()), torch.cat([of_queries, back])
+
+    def _embed(self, features: Mapping[str, Tensor]) -> Tensor:
+        return self._normal(self.outputs(features))
+
+    def _normal(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=-1) if self.cosine else vectors
 
 
@@ -64,6 +108,9 @@ class PairLoss(nn.Module):
         positive_weight: what a pair with label 1 counts for, a pair with label 0 counting 1.
     """
 
+    separable: ClassVar[bool] = True
+    """The loss is a mean over pairs: each group of them can be done with before the next."""
+
     def __init__(self, model: nn.Module, *, positive_weight: float) -> None:
         super().__init__()
         self.model = model
@@ -79,3 +126,26 @@ class PairLoss(nn.Module):
         logits = torch.cat([self.model(dict(group))["scores"].float().reshape(-1) for group in features])  # (n,)
         weight = self.get_buffer("positive_weight")
         return functional.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weight)
+
+    def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The logits (n,) of one group of pairs."""
+        logits: Tensor = self.model(dict(features))["scores"].float().reshape(-1)
+        return logits
+
+    def slopes(self, outputs: Sequence[Tensor], labels: Tensor, *, world: World) -> tuple[Tensor, Tensor]:
+        """This process's part of the step's loss, and the loss's gradient with respect to its logits.
+
+        Args:
+            outputs: of groups of pairs; without graph.
+            labels: (n, 2) label and share of each pair in the mean over all processes.
+            world: all processes; none of them is asked.
+        """
+        logits = torch.cat(list(outputs)).detach().requires_grad_()  # (n,)
+        weight = self.get_buffer("positive_weight")
+        with torch.enable_grad():
+            each = functional.binary_cross_entropy_with_logits(
+                logits, labels[:, 0], pos_weight=weight, reduction="none"
+            )
+            loss = (each * labels[:, 1]).sum()
+        (gradient,) = torch.autograd.grad(loss, logits)
+        return loss.detach() * world.size, gradient

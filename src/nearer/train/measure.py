@@ -13,7 +13,9 @@ from nearer.models.score import Reranker
 from nearer.ranking import dense
 from nearer.ranking.metrics import NDCG, evaluate, on_documents, relevant, to_documents
 from nearer.records import Hit, Run
+from nearer.train import shard
 from nearer.train.holdout import Validation
+from nearer.train.world import ALONE, World
 
 _DEPTH = 100
 """Passages ranked for each validation query: enough for the best ten documents among them."""
@@ -30,25 +32,47 @@ class Measured:
 _NO_NUMBER = Measured(math.nan, math.nan)
 
 
-def retrieval_ndcg(embedder: Embedder, validation: Validation, texts: Mapping[str, str]) -> Measured:
-    """How well the validation passages are ranked for the validation queries; NaN when the vectors are no numbers."""
+def retrieval_ndcg(
+    embedder: Embedder, validation: Validation, texts: Mapping[str, str], *, world: World = ALONE
+) -> Measured:
+    """How well the validation passages are ranked for the validation queries; NaN when the vectors are no numbers.
+
+    With several processes each encodes its part, and all get the result.
+    """
     names = list(validation.queries)
-    queries = embedder.encode_queries([validation.queries[name] for name in names])
-    passages = embedder.encode_passages([texts[key] for key in validation.passages])
+    asked = [validation.queries[name] for name in names]
+    ranked = [texts[key] for key in validation.passages]
+    contract = embedder.contract
+    if shard.is_whole(embedder.model, world=world):
+        queries, passages = embedder.encode_queries(asked), embedder.encode_passages(ranked)
+    else:
+        queries = shard.vectors(
+            embedder, asked, prefix=contract.query_prefix, max_tokens=contract.max_query_tokens, world=world
+        )
+        passages = shard.vectors(
+            embedder, ranked, prefix=contract.passage_prefix, max_tokens=contract.max_passage_tokens, world=world
+        )
     if not (np.isfinite(queries).all() and np.isfinite(passages).all()):
         return _NO_NUMBER
     found = dense.search(queries, passages, validation.passages, _DEPTH)
     return mean_ndcg(dict(zip(names, found, strict=True)), validation)
 
 
-def reranking_ndcg(reranker: Reranker, validation: Validation, texts: Mapping[str, str]) -> tuple[Measured, float]:
-    """How well the candidates of the validation queries are ordered.
+def reranking_ndcg(
+    reranker: Reranker, validation: Validation, texts: Mapping[str, str], *, world: World = ALONE
+) -> tuple[Measured, float]:
+    """How well the candidates of the validation queries are ordered; each process scores its part.
 
     Returns:
         nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
     """
     places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
-    scores = reranker.score([(validation.queries[query], texts[key]) for query, key in places])
+    pairs = [(validation.queries[query], texts[key]) for query, key in places]
+    scores = (
+        reranker.score(pairs)
+        if shard.is_whole(reranker.model, world=world)
+        else shard.logits(reranker, pairs, world=world)
+    )
     if not np.isfinite(scores).all():
         return _NO_NUMBER, math.nan
     run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}

@@ -10,12 +10,17 @@ from nearer.models.encode import use_all_cores
 from nearer.models.score import Reranker
 from nearer.progress import Progress
 from nearer.store import WorkArea
+from nearer.train import shard
 from nearer.train.collate import RerankerCollator, pair_truncated_share
-from nearer.train.loop import Recipe, Result, fit
+from nearer.train.loop import Method, Recipe, Result, fit
 from nearer.train.loss import PairLoss
 from nearer.train.measure import Measured, reranking_ndcg
 from nearer.train.rows import Material
 from nearer.train.schedule import Schedule
+from nearer.train.world import World
+
+_PROBES = 8
+"""Pairs by whose scores a saved model is known again."""
 
 _COLLAPSED = 0.05
 """Standard deviation of the validation logits below which a reranker has learnt nothing. A trained one has about 3; on
@@ -27,6 +32,7 @@ def train_reranker(
     material: Material,
     *,
     recipe: Recipe,
+    method: Method,
     batch_size: int,
     hard_negatives: int,
     random_negatives: int,
@@ -40,7 +46,8 @@ def train_reranker(
         reranker: its contract says how long a pair may be.
         material: what trains and what validates.
         recipe: how to learn.
-        batch_size: pairs a step.
+        method: how the processes share the work.
+        batch_size: pairs a step, over all processes.
         hard_negatives: mined negatives a positive pair.
         random_negatives: random negatives a positive pair.
         has_head: the base model already is a reranker; a fresh head's random weights are never published.
@@ -62,7 +69,10 @@ def train_reranker(
         query_prefix=reranker.contract.query_prefix,
         passage_prefix=reranker.contract.passage_prefix,
         max_pair_tokens=longest,
-        groups=model.device.type == "cpu",
+        groups=recipe.device == "cpu",
+        world=method.world,
+        chunk=method.chunk,
+        plain=method.plain,
     )
     answers = [(material.queries[row.query_id], material.texts[row.positive]) for row in material.rows]
     facts = {
@@ -76,7 +86,7 @@ def train_reranker(
     spread = [0.0]
 
     def validate() -> Measured:
-        value, spread[0] = reranking_ndcg(reranker, material.validation, material.texts)
+        value, spread[0] = reranking_ndcg(reranker, material.validation, material.texts, world=method.world)
         return value
 
     result = fit(
@@ -87,7 +97,9 @@ def train_reranker(
         # As many negatives as there are share the weight of one positive: the base rate is one half.
         loss=PairLoss(model, positive_weight=float(max(1, hard_negatives + random_negatives))),
         validate=validate,
+        probe=lambda: probe_reranker(reranker, material, world=method.world),
         recipe=recipe,
+        method=method,
         work=work,
         examples_per_step=batch_size,
         base_may_win=has_head,
@@ -101,3 +113,14 @@ def train_reranker(
             score_deviation=facts["score_deviation"],
         )
     return result, facts
+
+
+def probe_reranker(reranker: Reranker, material: Material, *, world: World) -> list[float]:
+    """Logits of the first candidates of validation."""
+    validation = material.validation
+    pairs = [
+        (validation.queries[query], material.texts[key])
+        for query, keys in validation.candidates.items()
+        for key in keys
+    ]
+    return [float(score) for score in shard.logits(reranker, pairs[:_PROBES], world=world)]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nearer.models.source import ModelSource, find_model, known_config, model_state
+from nearer.errors import InputError
+from nearer.models.source import find_model, known_config, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
-from nearer.settings.train import EmbeddingSettings, RerankerSettings
+from nearer.settings.train import RerankerSettings
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
+from nearer.train.orders import Task, is_finished
 
 if TYPE_CHECKING:
-    from nearer.corpus.dataset import Dataset
-    from nearer.train.loop import Recipe, Result
-    from nearer.train.rows import Material
+    from nearer.train.place import Place
 
 FORMAT = 2
 Model = Literal["embedding", "reranker"]
@@ -38,12 +38,27 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
         "dataset": InputEntry(address=dataset.address, fingerprint=dataset.manifest.fingerprint),
         "base_model": InputEntry(address=where, fingerprint=base.fingerprint),
     }
+    place = _place(section)
     fields = section.result_fields()
     mark = fingerprint(job=f"train {model}", format_version=FORMAT, fields=fields, inputs=inputs, seed=settings.seed)
 
+    task = Task(model=model, section=section, base=base, dataset_path=dataset.path, seed=settings.seed)
+    if place is not None and place.node:
+        return _assist(task, place, store, progress, mark=mark)
+
     def build(directory: Path, work: WorkArea) -> Built:
-        train = _train_embedding if model == "embedding" else _train_reranker
-        return train(section, base, dataset.path, directory, work, seed=settings.seed, progress=progress)
+        if place is None:
+            return _here(task, directory, work, progress=progress)
+        if not is_finished(work):
+            from nearer.train.gather import gather
+            from nearer.train.launch import launch
+
+            gather(place, fingerprint=mark, done=lambda: False, progress=progress)
+            launch(task, place, work=work, chunk=section.chunk_size, progress=progress)
+        from nearer.train import task as tasks
+
+        loaded, trained = tasks.take_up(task, work)
+        return tasks.publish(task, loaded, trained, directory, progress=progress)
 
     return produce(
         store,
@@ -79,7 +94,7 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
         notes=(
             f"{section.epochs:g} epochs in batches of {section.batch_size}",
             f"{section.val_split:g} of the training queries validate",
-            f"one process; a checkpoint every {section.checkpoint_steps} steps",
+            f"{_processes(section)}; a checkpoint every {section.checkpoint_steps} steps",
             *_memory(section, known_config(section.base_model, store=store)),
         ),
     )
@@ -98,196 +113,106 @@ def _memory(section: Any, config: dict[str, Any] | None) -> tuple[str, ...]:
         config=config,
         reranker=reranker,
         passes=passes,
-        chunk=None,
-        nodes=1,
-        processes=1,
-        deepspeed="none",
+        chunk=section.chunk_size,
+        nodes=_nodes(section),
+        processes=section.gpus_per_node or int(os.environ.get("NPROC_PER_NODE") or 0) or None,
+        deepspeed=section.deepspeed,
         precision=section.precision,
         device=section.device,
-        checkpointing=False,
+        checkpointing=section.activation_checkpointing,
         dropout=section.dropout,
         freeze_embeddings=section.freeze.embeddings,
         freeze_layers=section.freeze.layers,
-        lora_rank=None,
-        lora_targets=None,
+        lora_rank=section.lora.rank if section.lora else None,
+        lora_targets=section.lora.targets if section.lora else None,
     )
+
+
+def _processes(section: Any) -> str:
+    nodes = _nodes(section)
+    each = section.gpus_per_node or os.environ.get("NPROC_PER_NODE")
+    here = f"{each} processes" if each and each != 1 else "one process" if each else "a process for each GPU, or one"
+    return f"{here} on each of {nodes} nodes" if nodes > 1 else here
+
+
+def _nodes(section: Any) -> int:
+    return section.nodes or int(os.environ.get("NNODES") or 1)
 
 
 def _section(settings: Settings, model: Model) -> Any:
     return resolve.embedding(settings) if model == "embedding" else resolve.reranker(settings)
 
 
-def _train_embedding(
-    section: EmbeddingSettings,
-    base: ModelSource,
-    dataset_path: Path,
-    directory: Path,
-    work: WorkArea,
-    *,
-    seed: int,
-    progress: Progress,
-) -> Built:
-    from nearer.models.encode import Embedder
-    from nearer.models.load import load_embedder
-    from nearer.models.save import save_embedder
-    from nearer.train.embedding import train_embedder
+def _place(section: Any) -> Place | None:
+    """Where the processes are that this run starts; None: this one alone does it.
 
-    dataset, material = _material(section, dataset_path, seed=seed)
-    embedder = load_embedder(
-        base,
-        device=section.device,
-        trust_remote_code=section.trust_remote_code,
-        pooling=section.pooling,
-        query_prefix=section.query_prefix,
-        passage_prefix=section.passage_prefix,
-        passage_template=dataset.chunking.template,
-        chunker=dataset.chunking.chunker,
-        chunk_tokens=dataset.chunking.max_tokens,
-    )
-    cut_by = dataset.chunking.tokenizer_sha256
-    if dataset.chunking.chunker and cut_by and cut_by != embedder.contract.tokenizer_sha256:
-        progress.warn(
-            "the dataset's passages were measured with another model's tokenizer: an index of this model will hold "
-            "passages of other lengths than it was trained on",
-            way_out="set generate.embedder to the base model and generate again",
-        )
-    _shape(embedder.model, section)
-    batch = min(section.batch_size, len(material.rows))
-    recipe = _recipe(section, rows=len(material.rows), per_step=batch, seed=seed, device=embedder.model.device.type)
-    result, facts = train_embedder(
-        embedder,
-        material,
-        recipe=recipe,
-        batch_size=batch,
-        scale=section.scale,
-        negatives_per_query=section.negatives_per_query,
-        max_query_tokens=section.max_query_tokens,
-        max_passage_tokens=section.max_passage_tokens,
-        work=work,
-        progress=progress,
-    )
-    contract = replace(embedder.contract, base_model=base.name, base_revision=base.revision)
-    save_embedder(Embedder(contract=contract, model=embedder.model), directory)
-    return _built(result, facts, recipe=recipe, device=str(embedder.model.device), progress=progress)
-
-
-def _train_reranker(
-    section: RerankerSettings,
-    base: ModelSource,
-    dataset_path: Path,
-    directory: Path,
-    work: WorkArea,
-    *,
-    seed: int,
-    progress: Progress,
-) -> Built:
+    Raises:
+        InputError: the settings ask for something that does not go together.
+    """
     import torch
 
-    from nearer.models.load import is_cross_encoder, load_reranker
-    from nearer.models.save import save_reranker
-    from nearer.models.score import Reranker
-    from nearer.train.reranker import train_reranker
+    from nearer.train.place import find_place
 
-    dataset, material = _material(section, dataset_path, seed=seed)
-    torch.manual_seed(seed)  # of a fresh head's weights
-    reranker = load_reranker(
-        base,
-        device=section.device,
-        trust_remote_code=section.trust_remote_code,
-        max_pair_tokens=section.max_pair_tokens,
-        passage_template=dataset.chunking.template,
-        new_head=True,
-    )
-    _shape(reranker.model, section)
-    width = 1 + section.hard_negatives + section.random_negatives
-    recipe = _recipe(
-        section,
-        rows=len(material.rows),
-        per_step=section.batch_size / width,
-        seed=seed,
-        device=reranker.model.device.type,
-    )
-    result, facts = train_reranker(
-        reranker,
-        material,
-        recipe=recipe,
-        batch_size=section.batch_size,
-        hard_negatives=section.hard_negatives,
-        random_negatives=section.random_negatives,
-        has_head=is_cross_encoder(base),
-        work=work,
-        progress=progress,
-    )
-    contract = replace(
-        reranker.contract,
-        base_model=base.name,
-        base_revision=base.revision,
-        chunker=dataset.chunking.chunker,
-        chunk_tokens=dataset.chunking.max_tokens,
-    )
-    save_reranker(Reranker(contract=contract, model=reranker.model), directory)
-    return _built(result, facts, recipe=recipe, device=str(reranker.model.device), progress=progress)
-
-
-def _material(section: Any, dataset_path: Path, *, seed: int) -> tuple[Dataset, Material]:
-    from nearer.corpus.dataset import Dataset
-    from nearer.train.rows import prepare
-
-    dataset = Dataset.load(dataset_path)
-    material = prepare(
-        dataset,
-        val_split=section.val_split,
-        validation_queries_max=section.validation_queries,
-        validation_passages_max=section.validation_passages,
-        seed=seed,
-    )
-    return dataset, material
-
-
-def _shape(model: Any, section: Any) -> None:
-    from nearer.train.trainable import freeze, set_dropout
-
-    freeze(model, embeddings=section.freeze.embeddings, layers=section.freeze.layers)
-    if section.dropout is not None:
-        set_dropout(model, section.dropout)
-
-
-def _recipe(section: Any, *, rows: int, per_step: float, seed: int, device: str) -> Recipe:
-    from nearer.train.hardware import choose_precision
-    from nearer.train.loop import Recipe
-    from nearer.train.schedule import evaluation_steps, steps_of
-
-    steps = steps_of(rows, epochs=section.epochs, per_step=per_step, max_steps=section.max_steps)
-    return Recipe(
-        steps=steps,
-        evaluate_at=evaluation_steps(steps, rows=rows, per_step=per_step, per_epoch=section.evaluations_per_epoch),
-        patience=section.patience,
-        learning_rate=section.learning_rate,
-        warmup_share=section.warmup_share,
-        weight_decay=section.weight_decay,
-        max_grad_norm=section.max_grad_norm,
-        precision=choose_precision(section.precision, device=device),
-        checkpoint_steps=section.checkpoint_steps,
-        seed=seed,
-    )
-
-
-def _built(result: Result, facts: dict[str, Any], *, recipe: Recipe, device: str, progress: Progress) -> Built:
-    base, best = result.history[0], result.history[result.best_step]
-    if result.best_step == 0:
-        progress.warn(
-            "training did harm: every validation is worse than the base model's by more than its standard error, so "
-            "the model that is published has the base model's weights",
-            base_ndcg=round(base, 4),
+    gpus = torch.cuda.device_count() if section.device != "cpu" else 0
+    if not gpus:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed where it is, which then complains
+    place = find_place(nodes=section.nodes, processes=section.gpus_per_node, gpus=gpus)
+    if section.lora is not None and (section.freeze.layers or section.freeze.embeddings):
+        raise InputError(
+            "lora and freeze together",
+            where="lora",
+            rule="with adapters all of the model's own weights are held still",
+            way_out="one of the two",
         )
-    metrics = {
-        "base_ndcg": base,
-        "best_ndcg": best,
-        "best_step": result.best_step,
-        "steps": result.steps,
-        "kept_base": result.best_step == 0,
-        "cpu_seconds": round(result.cpu_seconds, 1),
-        "history": [{"step": step, "ndcg": value} for step, value in sorted(result.history.items())],
-        **facts,
-    }
-    return Built(metrics=metrics, environment={"device": device, "precision": recipe.precision})
+    if section.batch_size < place.total:
+        raise InputError(
+            f"batch_size {section.batch_size} over {place.total} processes",
+            where="batch_size",
+            rule="at least one for each: it counts over all processes",
+            way_out=f"batch_size: {place.total} or more",
+        )
+    divides = section.deepspeed not in {"auto", "none"}
+    if divides:
+        from nearer.train.hardware import choose_precision
+        from nearer.train.zero import configure
+
+        device = "cuda" if place.cuda else "cpu"
+        precision = choose_precision(section.precision, device=device)
+        configure(section.deepspeed, precision=precision, max_grad_norm=1.0, hidden=1, cuda=place.cuda)
+    return place if place.total > 1 or place.cuda or divides else None
+
+
+def _assist(
+    task: Task,
+    place: Place,
+    store: Store,
+    progress: Progress,
+    *,
+    mark: str,
+) -> Manifest:
+    """Train on another machine than the first, which alone keeps the work and publishes; end when it has."""
+    from nearer.train.gather import JOIN_SECONDS, gather
+    from nearer.train.launch import launch, wait_for
+
+    section = task.section
+
+    def published() -> Manifest | None:
+        there = store.manifest(section.output_dir)
+        return there if there and there.fingerprint == mark else None
+
+    if gather(place, fingerprint=mark, done=lambda: published() is not None, progress=progress):
+        launch(task, place, work=None, chunk=section.chunk_size, progress=progress)
+        progress.say("waiting until the first node has published", address=section.output_dir)
+    found: Manifest = wait_for(published, seconds=JOIN_SECONDS)
+    progress.say("the model is there", address=section.output_dir, fingerprint=mark[:12])
+    return found
+
+
+def _here(task: Task, directory: Path, work: WorkArea, *, progress: Progress) -> Built:
+    from nearer.train import task as tasks
+    from nearer.train.loop import Method
+
+    loaded = tasks.load(task, device=task.section.device)
+    method = Method(chunk=task.section.chunk_size)
+    trained = tasks.train(task, loaded, method=method, device="cpu", work=work, progress=progress)
+    return tasks.publish(task, loaded, trained, directory, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nearer.errors import InputError
@@ -48,27 +47,31 @@ def set_dropout(model: nn.Module, probability: float) -> None:
                 setattr(module, name, probability)
 
 
-def trainable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that train, on the CPU, as a copy."""
-    return {
-        name: weight.detach().to("cpu", copy=True).contiguous()
-        for name, weight in model.named_parameters()
-        if weight.requires_grad
-    }
+def freeze_unreached(model: nn.Module, output: Tensor) -> list[str]:
+    """Keep still what the output does not depend on, such as a pooler that nobody reads.
 
+    Such a weight has no gradient: one process leaves it alone, DDP waits for it, and ZeRO decays it.
 
-def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put back what `trainable_weights` gave.
+    Args:
+        model: whose weights these are.
+        output: of a forward pass with gradients.
 
-    Raises:
-        KeyError: these are weights of another model, or others of its weights trained.
+    Returns:
+        Names of the weights that train no more.
     """
-    own = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    if own.keys() != weights.keys():
-        raise KeyError(f"{len(own.keys() ^ weights.keys())} weights do not match")
-    with torch.no_grad():
-        for name, weight in own.items():
-            weight.copy_(weights[name])
+    reached, seen, queue = set(), set(), [output.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            reached.add(node.variable)
+        queue += [following for following, _ in node.next_functions]
+    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight not in reached]
+    for name in idle:
+        model.get_parameter(name).requires_grad_(False)
+    return idle
 
 
 def _layers(base: nn.Module) -> nn.ModuleList:

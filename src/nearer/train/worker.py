@@ -1,0 +1,127 @@
+"""One process of a run of several: `python -m nearer.train.worker SOCKET`, started by torchrun's agent in `launch`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+import warnings
+from typing import Final
+
+from nearer import process
+from nearer.errors import DoesNotFit, NearerError, from_os_error
+from nearer.progress import Silent, choose
+from nearer.store import WorkArea
+from nearer.train.line import FarSegments, Line, Report
+from nearer.train.orders import Orders
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(path: str) -> int:
+    """Train; the exit code is that of the error, as everywhere."""
+    _die_with_launcher()
+    _listen_to_launcher()
+    process.share_cores()
+    line = Line(path)
+    orders: Orders = line.ask("hello", int(os.environ["RANK"]), os.getpid())
+    report = _run(orders, line)
+    line.ask("report", report)
+    sys.stderr.write(report.fault)
+    return report.error.code if report.error else 1 if report.fault else 0
+
+
+def _run(orders: Orders, line: Line) -> Report:
+    try:
+        _train(orders, line)
+    except Exception as error:  # noqa: BLE001 - the launcher must hear of everything
+        return _told(error)
+    return Report()
+
+
+def _told(error: Exception) -> Report:
+    import torch
+
+    from nearer.train.world import is_lost_peer, lost_peer
+
+    if isinstance(error, NearerError):
+        return Report(error=error, memory=isinstance(error, DoesNotFit))
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Report(error=DoesNotFit(f"out of memory: {error}"), memory=True)
+    if is_lost_peer(error):
+        return Report(error=lost_peer())
+    if isinstance(error, OSError) and (told := from_os_error(error)):
+        return Report(error=told)
+    return Report(fault="".join(traceback.format_exception(error)))
+
+
+def _train(orders: Orders, line: Line) -> None:
+    import torch
+
+    from nearer.train.hardware import choose_precision
+    from nearer.train.loop import Method
+    from nearer.train.task import leave, load, train
+    from nearer.train.world import World
+    from nearer.train.zero import choose_method, configure, prepare_cpu
+
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="accelerate"
+    )  # of an option that transformers sets
+    world = World.join(cuda=orders.cuda)
+    task = orders.task
+    device = "cuda" if orders.cuda else "cpu"
+    progress = choose() if world.main else Silent()
+    if orders.area is not None and world.main:
+        work = WorkArea(path=orders.area, segments=FarSegments(line) if orders.far else None)
+    else:
+        work = WorkArea(path=orders.scratch / f"rank-{world.rank}")
+    whole = task.section.deepspeed.startswith("zero3")
+    loaded = load(task, device="cpu" if whole else device)
+    model = loaded.tuned.model
+    counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    method = choose_method(
+        task.section.deepspeed,
+        weights=sum(count for count, _ in counts),
+        trainable=sum(count for count, trains in counts if trains),
+        processes=world.size,
+        gpu_bytes=torch.cuda.get_device_properties(0).total_memory if orders.cuda else None,
+        host_bytes=None,
+    )
+    configuration = configure(
+        method,
+        precision=choose_precision(task.section.precision, device=device),
+        max_grad_norm=task.section.max_grad_norm,
+        hidden=model.transformers_model.config.hidden_size,
+        cuda=orders.cuda,
+    )
+    if configuration and not orders.cuda:
+        prepare_cpu()
+    progress.say("processes that train together", count=world.size, deepspeed=method, chunk_size=orders.chunk)
+    trained = train(
+        task,
+        loaded,
+        method=Method(world=world, deepspeed=configuration, chunk=orders.chunk, launched=True),
+        device=device,
+        work=work,
+        progress=progress,
+    )
+    if world.main:
+        leave(trained, work)
+    World.leave()
+
+
+def _die_with_launcher() -> None:
+    """A launcher that is killed cannot end its workers, and nobody else would."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _listen_to_launcher() -> None:
+    """SIGTERM sets the flag, as often as it comes; what a terminal sends to the whole group is for the launcher."""
+    signal.signal(signal.SIGTERM, lambda *_: process.STOP.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

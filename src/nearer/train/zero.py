@@ -1,0 +1,177 @@
+"""DeepSpeed ZeRO (Rajbhandari et al. 2020): which part of a model's states each process keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from nearer.errors import InputError
+from nearer.train.hardware import Precision
+
+_BYTES_A_WEIGHT: Final = 16
+"""Weight, gradient and AdamW's two moments in fp32."""
+_STATES_SHARE: Final = 0.6
+"""Share of a GPU's memory that the model's states may take where activations want the rest. A guess."""
+
+
+def choose_method(
+    wanted: str, *, weights: int, trainable: int, processes: int, gpu_bytes: int | None, host_bytes: int | None
+) -> str:
+    """What `auto` means; anything else is returned as it is.
+
+    Args:
+        wanted: the setting.
+        weights: how many the model has.
+        trainable: how many of them train.
+        processes: over all machines.
+        gpu_bytes: memory of one GPU; None on a CPU.
+        host_bytes: memory of the machine for each of its processes, where that is known.
+
+    Returns:
+        `none` when each GPU has the room for everything, else the first stage for which it has, else offload: one
+        process alone has nobody to divide with, so for it there is offload only.
+    """
+    if wanted != "auto":
+        return wanted
+    if gpu_bytes is None:
+        return "none"
+    room = _STATES_SHARE * gpu_bytes
+    frozen = 4 * (weights - trainable)
+    needs = {"none": _BYTES_A_WEIGHT * trainable}
+    if processes > 1:
+        needs["zero1"] = 8 * trainable + 12 * trainable // processes
+        needs["zero2"] = 4 * trainable + 16 * trainable // processes
+        needs["zero3"] = 20 * trainable // processes - frozen + frozen // processes
+    for method, need in needs.items():
+        if frozen + need <= room:
+            return method
+    if host_bytes is not None and _BYTES_A_WEIGHT * trainable > host_bytes * processes:
+        return "zero3" if processes > 1 else "none"
+    return "zero3_offload" if processes > 1 else "zero2_offload"
+
+
+def configure(
+    method: str, *, precision: Precision, max_grad_norm: float, hidden: int, cuda: bool
+) -> dict[str, Any] | None:
+    """DeepSpeed's own settings for a method; None for `none`.
+
+    Args:
+        method: `none`, a stage, or the path of a JSON file with DeepSpeed settings, which come before ours.
+        precision: of the products; the optimizer steps fp32 originals in any case.
+        max_grad_norm: gradients are scaled down above it.
+        hidden: width of the model; smaller weights are not worth dividing.
+        cuda: whether there are GPUs.
+
+    Raises:
+        InputError: DeepSpeed is not installed, the file is no settings of DeepSpeed, or says what nearer says itself.
+    """
+    if method == "none":
+        return None
+    _require_deepspeed()
+    if precision == "fp16":
+        raise InputError(
+            "precision fp16 under DeepSpeed",
+            where="precision",
+            rule="bf16 or fp32: a checkpoint does not hold DeepSpeed's loss scale",
+            way_out="precision: auto; or deepspeed: none",
+        )
+    own = _read(Path(method)) if method.endswith(".json") else {"zero_optimization": _stage(method, cuda=cuda)}
+    zero = {
+        "contiguous_gradients": True,
+        "overlap_comm": cuda,
+        "reduce_bucket_size": 50_000_000,
+        "stage3_param_persistence_threshold": 10 * hidden,  # as accelerate's `auto`
+        **own["zero_optimization"],
+    }
+    return {
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # PyTorch's fused AdamW is vectorised on CPUs too, and needs no compiler
+        "bf16": {"enabled": precision == "bf16"},
+        "steps_per_print": 1 << 60,
+        **own,
+        "zero_optimization": zero,
+        "gradient_clipping": max_grad_norm,
+        "gradient_accumulation_steps": 1,
+        "train_micro_batch_size_per_gpu": 1,
+    }
+
+
+def stage_of(configuration: dict[str, Any] | None) -> int:
+    """The stage; 0 without DeepSpeed."""
+    return int(configuration["zero_optimization"].get("stage", 0)) if configuration else 0
+
+
+def prepare_cpu() -> None:
+    """Keep DeepSpeed from compiling a shared-memory reduction for two minutes, which training never calls."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _stage(method: str, *, cuda: bool) -> dict[str, Any]:
+    name, _, offload = method.partition("_")
+    stage = int(name.removeprefix("zero"))
+    place = {"device": "cpu", "pin_memory": cuda}
+    found: dict[str, Any] = {"stage": stage}
+    if offload:
+        found["offload_optimizer"] = place
+        if stage == 3:
+            found["offload_param"] = place
+    return found
+
+
+def _require_deepspeed() -> None:
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"DeepSpeed cannot be used: {error}",
+            where="deepspeed",
+            rule="the package `deepspeed` is installed",
+            way_out="pip install 'nearer[deepspeed]'; or deepspeed: none",
+        ) from error
+
+
+_OURS: Final = {
+    "optimizer": "learning_rate, weight_decay",
+    "scheduler": "warmup_share",
+    "train_batch_size": "batch_size",
+    "train_micro_batch_size_per_gpu": "batch_size, chunk_size",
+    "gradient_accumulation_steps": "chunk_size",
+    "gradient_clipping": "max_grad_norm",
+    "fp16": "precision",
+    "bf16": "precision",
+    "amp": "precision",
+    "tensor_parallel": "nothing: a model is divided by ZeRO alone",
+}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read DeepSpeed's settings: {error}", where=str(path), rule="a JSON file") from error
+    zero = found.get("zero_optimization") if isinstance(found, dict) else None
+    if not isinstance(zero, dict) or zero.get("stage") not in {1, 2, 3}:
+        raise InputError(
+            "these are no settings of DeepSpeed ZeRO",
+            where=str(path),
+            rule='{"zero_optimization": {"stage": 1, 2 or 3, …}, …}',
+        )
+    if twice := [key for key in _OURS if found.get(key, "auto") != "auto"]:
+        raise InputError(
+            f"DeepSpeed's settings say what nearer's say: {', '.join(twice)}",
+            where=str(path),
+            rule="one place for each: " + "; ".join(f"{key}: {_OURS[key]}" for key in twice),
+            way_out="remove these keys from the file",
+        )
+    for part in ("offload_optimizer", "offload_param"):
+        if zero.get(part, {}).get("device", "none") not in {"none", "cpu"}:
+            raise InputError(
+                f"{part} to {zero[part]['device']!r}",
+                where=str(path),
+                rule="`cpu`: checkpoints of states on disk are not tried",
+                way_out=f'"{part}": {{"device": "cpu"}}',
+            )
+    return {key: value for key, value in found.items() if key not in _OURS}

@@ -1,0 +1,229 @@
+"""`nearer train` with several processes and several nodes: started, stopped, and told in one exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nearer.errors import DoesNotFit, Interrupted, NearerError
+from nearer.models.source import ModelSource
+from nearer.progress import Silent
+from nearer.store import WorkArea
+from nearer.train import launch
+from nearer.train.orders import Task
+from nearer.train.place import Place
+
+from .processes import free_port, prepare
+
+SECTION = {
+    "base_model": "base",
+    "learning_rate": 2e-3,
+    "batch_size": 8,
+    "max_steps": 8,
+    "val_split": 0.2,
+    "evaluations_per_epoch": 1,
+    "precision": "fp32",
+    "checkpoint_steps": 2,
+}
+# What a worker does beside its work: read at its start, because Python imports this module then.
+FAULTS = """
+import os, sys
+if "nearer.train.worker" in sys.orig_argv and os.environ.get("FAULT"):
+    import signal
+    from nearer import process
+    from nearer.train import loop, loss
+    what, rank = os.environ["FAULT"], int(os.environ["RANK"])
+    begin = loop._Follow.on_step_begin
+    outputs = loss.ContrastiveLoss.outputs
+
+    def on_step_begin(self, args, state, control, **more):
+        if rank == 1 and state.global_step == 5:
+            if what == "term": os.kill(os.getppid(), signal.SIGTERM), process.STOP._event.wait(100)
+            if what == "kill": os.kill(os.getpid(), signal.SIGKILL)
+            if what == "kill launcher": os.kill(os.getppid(), signal.SIGKILL)
+        begin(self, args, state, control, **more)
+
+    def scarce(self, features):
+        import torch
+        if len(features["input_ids"]) > 3: raise torch.OutOfMemoryError("out of memory")
+        return outputs(self, features)
+
+    loop._Follow.on_step_begin = on_step_begin
+    if what == "memory": loss.ContrastiveLoss.outputs = scarce
+"""
+
+
+class Section:
+    batch_size = 8
+    negatives_per_query = 1
+
+
+BASE = ModelSource(name="base", path=Path(), fingerprint="", origin="directory", revision="")
+TASK = Task(model="embedding", section=Section(), base=BASE, dataset_path=Path(), seed=0)
+
+
+class Command:
+    """`nearer train embedding` in a directory of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = prepare(root, "embedding")
+        (root / "faults").mkdir()
+        (root / "faults" / "sitecustomize.py").write_text(FAULTS)
+
+    def start(self, *, fault: str = "", variables: dict[str, str] | None = None, **section: Any) -> Any:
+        settings = {"artifacts": str(self.root), "seed": 7, "train": {"embedding": {**SECTION, **section}}}
+        file = self.root / "nearer.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "FAULT": fault}
+        environment |= {"PYTHONPATH": ":".join([str(self.root / "faults"), *sys.path]), **(variables or {})}
+        words = [sys.executable, "-m", "nearer.cli.app", "train", "embedding", "-c", str(file)]
+        return subprocess.Popen(
+            words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    def end(self, process: Any) -> tuple[int, str]:
+        try:
+            out, _ = process.communicate(timeout=550)
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+                alone = False
+            except ProcessLookupError:
+                alone = True
+        assert alone, "a process was left behind"
+        return process.returncode, out
+
+    def run(self, **more: Any) -> tuple[int, str]:
+        return self.end(self.start(**more))
+
+    def checkpoints(self) -> list[str]:
+        return sorted(path.name for path in (self.root / ".nearer" / "work").glob("*/step-*"))
+
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.root / "models/fine_tuned_embedding/manifest.json").read_text())
+        return found
+
+    def nodes(self, **more: Any) -> list[Any]:
+        port = str(free_port())
+        where = {"NNODES": "2", "NPROC_PER_NODE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return [self.start(variables={**where, "NODE_RANK": str(node)}, **more) for node in range(2)]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+def test_sigterm_ends_all_processes_and_two_nodes_go_on(command: Command) -> None:
+    """Exit code 75 with a checkpoint of the step; two machines take it up, train to the end, and both say 0."""
+    code, out = command.run(gpus_per_node=2, fault="term")
+    assert code == 75, out
+    assert command.checkpoints() == ["step-6"]
+    assert "stopped by SIGTERM" in out
+    first, second = command.nodes()
+    (code_2, out_2), (code_1, out_1) = command.end(second), command.end(first)
+    assert (code_1, code_2) == (0, 0), out_1 + out_2
+    assert '"step": 6' in out_1
+    assert "the model is there" in out_2
+    assert command.manifest()["metrics"]["steps"] == 8
+    assert command.manifest()["metrics"]["processes"] == 2
+    assert command.checkpoints() == []
+
+
+@pytest.mark.full
+def test_an_index_that_comes_late_finds_the_model(command: Command) -> None:
+    """The other node was lost after the last step: it ends with 0 alone, without anybody to meet."""
+    assert command.run()[0] == 0
+    _, second = command.nodes()
+    code, out = command.end(second)
+    command.end(_)
+    assert code == 0, out
+    assert "the model is there" in out or "already done" in out
+
+
+@pytest.mark.full
+def test_a_process_that_is_killed_ends_the_run(command: Command) -> None:
+    """Exit code 75, nobody left behind; the same command goes on and ends as if nothing had happened."""
+    code, out = command.run(gpus_per_node=2, fault="kill")
+    assert code == 75, out
+    assert command.checkpoints() == ["step-4"]
+    assert "another process of this run has gone" in out or "was lost" in out
+    assert command.run(gpus_per_node=2)[0] == 0
+    weights = command.manifest()["files"]
+    other = Command(command.root / "other")
+    assert other.run(gpus_per_node=2)[0] == 0
+    assert other.manifest()["files"] == weights
+
+
+@pytest.mark.full
+def test_workers_do_not_outlive_their_launcher(command: Command) -> None:
+    """It is killed: they go too, before somebody else takes the work up."""
+    code, _ = command.run(gpus_per_node=2, fault="kill launcher")
+    assert code == -signal.SIGKILL
+    assert command.run(gpus_per_node=2)[0] == 0
+
+
+@pytest.mark.full
+def test_a_node_that_is_lost_ends_the_others(command: Command) -> None:
+    """Both say 75 or are dead; together again they go on from the checkpoint."""
+    first, second = command.nodes(fault="kill")
+    codes = [command.end(each)[0] for each in (second, first)]
+    assert codes == [75, 75]
+    assert command.checkpoints() == ["step-4"]
+    first, second = command.nodes()
+    ended = [command.end(each) for each in (second, first)]
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert '"step": 4' in ended[1][1]
+
+
+@pytest.mark.full
+def test_out_of_memory_goes_on_with_smaller_chunks(command: Command) -> None:
+    """Eight texts, then four, then two at a time; it is said each time, and the model is made."""
+    code, out = command.run(gpus_per_node=2, fault="memory")
+    assert code == 0, out
+    assert "with 4 texts at a time" in out
+    assert "with 2 texts at a time" in out
+
+
+def test_a_loss_without_progress_is_no_interruption(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Lost at the start, after a checkpoint, and after it again: 75, 75, and then 1, which a Job counts."""
+
+    def once(*_: object, **__: object) -> None:
+        raise Interrupted("lost")
+
+    monkeypatch.setattr(launch, "_once", once)
+    work, codes = WorkArea(path=tmp_path), []
+    for checkpoint in ("", "step-5", "step-5"):
+        (tmp_path / checkpoint).mkdir(exist_ok=True)
+        with pytest.raises(NearerError) as raised:
+            launch.launch(TASK, Place(processes=2), work=work, chunk=None, progress=Silent())
+        codes.append(raised.value.code)
+    assert codes == [75, 75, 1]
+
+
+@pytest.mark.parametrize(("fits", "tried", "ends"), [(2, [None, 4, 2], True), (0, [None, 4, 2, 1], False)])
+def test_the_chunk_is_halved_down_to_one(
+    monkeypatch: pytest.MonkeyPatch, fits: int, tried: list[int | None], ends: bool
+) -> None:
+    """From all texts of a process; when not even one fits, it is exit 4."""
+    seen: list[int | None] = []
+
+    def once(*_: object, chunk: int | None, **__: object) -> None:
+        seen.append(chunk)
+        if chunk is None or chunk > fits:
+            raise DoesNotFit("out of memory")
+
+    monkeypatch.setattr(launch, "_once", once)
+    place = Place(processes=2)
+    if ends:
+        launch.launch(TASK, place, work=None, chunk=None, progress=Silent())
+    else:
+        with pytest.raises(DoesNotFit):
+            launch.launch(TASK, place, work=None, chunk=None, progress=Silent())
+    assert seen == tried
