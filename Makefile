@@ -80,7 +80,7 @@ lock: setup ## resolve the frozen requirements anew (needs uv on PATH)
 	uv pip compile pyproject.toml --extra train --extra lora --extra onnx --extra llm --extra deepspeed -c $(VENV)/versions.txt --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 -o docker/requirements-cuda.txt
-	uv pip compile --group dev -c docker/requirements-cpu.txt --generate-hashes \
+	uv pip compile --group dev -c docker/requirements-cpu.txt --generate-hashes $(if $(TORCH_FIND_LINKS),--find-links $(TORCH_FIND_LINKS)) \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 -o tests/requirements.txt
 	echo 'hatchling>=1.27' | uv pip compile - -c tests/requirements.txt --generate-hashes \
