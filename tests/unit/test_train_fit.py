@@ -11,7 +11,8 @@ from nearer.settings.model import Settings
 from nearer.store import open_store
 from nearer.train import fit
 from nearer.train import run as job
-from nearer.train.fit import memory_notes
+from nearer.train.demand import Demand
+from nearer.train.fit import chosen_method, memory_notes
 
 GIB = 1 << 30
 
@@ -23,7 +24,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "_gpus", list)
 
 
-def say(tmp_path: Path, **changes: Any) -> str:
+def demand(tmp_path: Path, **changes: Any) -> Demand:
     config = known_config("EleutherAI/polyglot-ko-1.3b", store=open_store(str(tmp_path)))
     given: dict[str, Any] = {
         "config": config,
@@ -43,7 +44,11 @@ def say(tmp_path: Path, **changes: Any) -> str:
         "lora_targets": None,
         **changes,
     }
-    return "\n".join(memory_notes(**given))
+    return Demand(**given)
+
+
+def say(tmp_path: Path, **changes: Any) -> str:
+    return "\n".join(memory_notes(demand(tmp_path, **changes)))
 
 
 def test_without_a_gpu_common_cards_are_looked_at(tmp_path: Path) -> None:
@@ -76,6 +81,8 @@ def test_a_gpu_that_is_there_is_planned_for(
     text = say(tmp_path, **changes)
     for words in expected:
         assert words in text
+    if "deepspeed: " in text:
+        assert f"deepspeed: {chosen_method(demand(tmp_path, **changes))}: " in text
 
 
 def test_a_smaller_chunk_and_checkpointing_need_less(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from nearer import process
 from nearer.train.activations import Activations, activations
+from nearer.train.demand import Demand
 from nearer.train.memory import (
     METHODS,
     Need,
@@ -27,91 +28,101 @@ _CARDS: Final = (16, 24, 48, 80)
 """GiB of the GPUs that are looked at where none can be seen."""
 
 
-def memory_notes(
-    *,
-    config: Mapping[str, Any] | None,
-    reranker: bool,
-    passes: Sequence[tuple[int, int]],
-    chunk: int | None,
-    nodes: int,
-    processes: int | None,
-    deepspeed: str,
-    precision: Literal["auto", "fp32", "bf16", "fp16"],
-    device: Literal["auto", "cpu", "cuda"],
-    checkpointing: bool,
-    dropout: float | None,
-    freeze_embeddings: bool,
-    freeze_layers: int,
-    lora_rank: int | None,
-    lora_targets: Sequence[str] | None,
-) -> tuple[str, ...]:
-    """What training will need of memory, in sentences.
+class _Look:
+    """A demand beside what this machine has."""
 
-    Args:
-        config: the base model's config.json; None if it is not known yet.
-        reranker: whether a head with one label is put on the model.
-        passes: (rows, tokens) that pass through the model in one step, over all processes, at their longest.
-        chunk: of these rows, so many at once, on each process; None: all of its share.
-        nodes: machines.
-        processes: on each; None: one for each GPU that can be seen, else one.
-        deepspeed: the setting; a file's own settings are not looked at.
-        precision: the setting.
-        device: the setting.
-        checkpointing: only the input of each block is kept.
-        dropout: the setting; None: the model's.
-        freeze_embeddings: they do not train.
-        freeze_layers: so many of the first do not train.
-        lora_rank: of adapters; None: the weights train themselves.
-        lora_targets: layers that get an adapter; None: the architecture's usual ones.
-    """
-    shape = model_shape(config, reranker=reranker) if config else None
-    if shape is None:
-        what = f"architecture {config.get('model_type')!r} is not known" if config else "the base model is not here yet"
-        return (f"memory: not planned: {what}",)
-    whole = freeze(shape, embeddings=freeze_embeddings, layers=freeze_layers)
-    shape = whole if lora_rank is None else adapt(whole, rank=lora_rank, targets=lora_targets)
-    gpus = _gpus() if device != "cpu" else []
-    each = processes or max(1, len(gpus))
-    total = each * nodes
-    cuda = bool(gpus) or device == "cuda"
-    method = deepspeed if deepspeed in METHODS else "auto"
-    products: Precision = _products(precision, cuda=cuda)
-    shares = [
-        (-(-rows // total) if chunk is None else min(chunk, -(-rows // total)), tokens) for rows, tokens in passes
-    ]
-    work = {"shares": shares, "together": chunk is None, "precision": products, "dropout": dropout, "cuda": cuda}
+    def __init__(self, demand: Demand, known: Shape, *, gpus: Sequence[int] | None = None) -> None:
+        self.whole = freeze(known, embeddings=demand.freeze_embeddings, layers=demand.freeze_layers)
+        self.shape = self.whole
+        if demand.lora_rank is not None:
+            self.shape = adapt(self.whole, rank=demand.lora_rank, targets=demand.lora_targets)
+        self.gpus = [] if demand.device == "cpu" else _gpus() if gpus is None else list(gpus)
+        self.each = demand.processes or max(1, len(self.gpus))
+        self.total = self.each * demand.nodes
+        self.cuda = bool(self.gpus) or demand.device == "cuda"
+        self.products: Precision = _products(demand.precision, cuda=self.cuda)
+        self.host = None if not self.gpus and demand.device == "cuda" else _host_bytes()
+        self.checkpointing = demand.checkpointing
+        self._on_cpu = demand.device == "cpu" or not self.gpus
+        shares = [-(-rows // self.total) for rows, _ in demand.passes]
+        if demand.chunk is not None:
+            shares = [min(demand.chunk, rows) for rows in shares]
+        self.shares = [(rows, tokens) for rows, (_, tokens) in zip(shares, demand.passes, strict=True)]
+        self.work: dict[str, Any] = {
+            "shares": self.shares,
+            "together": demand.chunk is None,
+            "precision": self.products,
+            "dropout": demand.dropout,
+            "cuda": self.cuda,
+        }
+        self.own = self.needs(self.shape, checkpointing=demand.checkpointing)
+        self.choice = choose(
+            self.own,
+            wanted=demand.deepspeed if demand.deepspeed in METHODS else "auto",
+            processes=self.total,
+            device_bytes=min(self.gpus, default=None),
+            host_bytes=self.host,
+        )
 
-    def needs(of: Shape, *, checkpointing: bool = checkpointing) -> dict[str, Need]:
+    def needs(self, shape: Shape, *, checkpointing: bool) -> dict[str, Need]:
         found = {}
-        for name in METHODS:
-            acts = _activations(of, method=name, checkpointing=checkpointing, **work)  # type: ignore[arg-type]
-            need = need_of(of, acts, method=name, processes=total, processes_per_node=each, precision=products)
-            found[name] = need if cuda or not _no_gpu(device, gpus) else on_cpu(need, processes_per_node=each)
+        for method in METHODS:
+            acts = _activations(shape, method=method, checkpointing=checkpointing, **self.work)
+            need = need_of(
+                shape,
+                acts,
+                method=method,
+                processes=self.total,
+                processes_per_node=self.each,
+                precision=self.products,
+            )
+            found[method] = on_cpu(need, processes_per_node=self.each) if self._on_cpu else need
         return found
 
-    host = None if not gpus and device == "cuda" else _host_bytes()
-    wanted = "auto" if method == "auto" else method
-    own = needs(shape)
-    choice = choose(
-        own, wanted=wanted, processes=total, device_bytes=min(gpus, default=None) if gpus else None, host_bytes=host
-    )
+
+def chosen_method(demand: Demand, *, gpus: Sequence[int] | None = None) -> str | None:
+    """What `deepspeed` comes to on this machine: the method that `memory_notes` names.
+
+    Args:
+        demand: the run.
+        gpus: bytes of each GPU of this machine; None: they are looked for.
+
+    Returns:
+        None where the architecture is not known.
+    """
+    known = model_shape(demand.config, reranker=demand.reranker) if demand.config else None
+    return None if known is None else _Look(demand, known, gpus=gpus).choice.method
+
+
+def memory_notes(demand: Demand) -> tuple[str, ...]:
+    """What training will need of memory, in sentences."""
+    known = model_shape(demand.config, reranker=demand.reranker) if demand.config else None
+    if known is None:
+        config = demand.config
+        what = f"architecture {config.get('model_type')!r} is not known" if config else "the base model is not here yet"
+        return (f"memory: not planned: {what}",)
+    look = _Look(demand, known)
+    shape, choice, checkpointing, total, each = look.shape, look.choice, look.checkpointing, look.total, look.each
     trains = sum(weight.count for weight in shape.trainable)
     lines = [
-        f"memory: {shape.architecture}, {_number(shape.count)} weights of which {_number(trains)} train, {products} "
-        f"products; at once{f' on each of {total} processes' if total > 1 else ''}: "
-        + ", ".join(f"{rows} texts of {tokens} tokens" for rows, tokens in shares),
-        _states_line(shape, method=choice.method, processes=total, each=each, precision=products),
-        _activations_line(shape, method=choice.method, work=work, checkpointing=checkpointing),
+        f"memory: {shape.architecture}, {_number(shape.count)} weights of which {_number(trains)} train, "
+        f"{look.products} products; at once{f' on each of {total} processes' if total > 1 else ''}: "
+        + ", ".join(f"{rows} texts of {tokens} tokens" for rows, tokens in look.shares),
+        _states_line(shape, method=choice.method, processes=total, each=each, precision=look.products),
+        _activations_line(shape, method=choice.method, work=look.work, checkpointing=checkpointing),
     ]
-    if gpus:
+    need = look.own[choice.method]
+    if look.gpus:
         lines.append(
-            _choice_line(choice.method, own[choice.method], fits=choice.fits, why=choice.why, gpus=gpus, host=host)
+            _choice_line(choice.method, need, fits=choice.fits, why=choice.why, gpus=look.gpus, host=look.host)
         )
     else:
-        lines.append(_machine_line(own[choice.method] if not cuda else None, host=host))
-        lines.append(_cards_line(shape, whole, work=work, checkpointing=checkpointing, total=total, each=each))
-    if gpus and not choice.fits and lora_rank is None:
-        lines.append(_way_out(whole, needs=needs, total=total, gpus=gpus, host=host))
+        lines.append(_machine_line(need if not look.cuda else None, host=look.host))
+        lines.append(
+            _cards_line(shape, look.whole, work=look.work, checkpointing=checkpointing, total=total, each=each)
+        )
+    if look.gpus and not choice.fits and demand.lora_rank is None:
+        lines.append(_way_out(look))
     return tuple(line for line in lines if line)
 
 
@@ -144,10 +155,6 @@ def _activations(
         return largest
     others = sum(each.kept for each in found) - largest.kept
     return replace(largest, kept=largest.kept + others, peak=largest.peak + others)
-
-
-def _no_gpu(device: str, gpus: Sequence[int]) -> bool:
-    return device == "cpu" or not gpus
 
 
 def _products(precision: str, *, cuda: bool) -> Precision:
@@ -261,14 +268,14 @@ def _cards_line(
     return f"memory: `deepspeed: auto` on {count} of " + "; ".join(found)
 
 
-def _way_out(whole: Shape, *, needs: Any, total: int, gpus: Sequence[int], host: int | None) -> str:
+def _way_out(look: _Look) -> str:
     ways = [
         words
         for words, found in (
-            ("activation_checkpointing: true", needs(whole, checkpointing=True)),
-            ("lora: {}", needs(adapt(whole, rank=16, targets=None))),
+            ("activation_checkpointing: true", look.needs(look.whole, checkpointing=True)),
+            ("lora: {}", look.needs(adapt(look.whole, rank=16, targets=None), checkpointing=look.checkpointing)),
         )
-        if choose(found, wanted="auto", processes=total, device_bytes=min(gpus), host_bytes=host).fits
+        if choose(found, wanted="auto", processes=look.total, device_bytes=min(look.gpus), host_bytes=look.host).fits
     ]
     return f"memory: what would fit: {' or '.join(ways) if ways else 'a smaller batch_size or chunk_size'}"
 

@@ -10,8 +10,9 @@ from nearer.errors import InputError
 from nearer.models.source import find_model, known_config, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
-from nearer.settings.train import RerankerSettings
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
+from nearer.train.demand import Demand, demand_of
+from nearer.train.fit import memory_notes
 from nearer.train.orders import Task, is_finished
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
     base_state: str = model_state(section.base_model, store=store)
     if model == "reranker" and settings.train.embedding and section.base_model == settings.train.embedding.output_dir:
         base_state = base_state if base_state == "there" else "made by `train embedding` first"
+    demand = demand_of(section, known_config(section.base_model, store=store))
     return Plan(
         job=f"train {model}",
         inputs=(
@@ -94,49 +96,16 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
         notes=(
             f"{section.epochs:g} epochs in batches of {section.batch_size}",
             f"{section.val_split:g} of the training queries validate",
-            f"{_processes(section)}; a checkpoint every {section.checkpoint_steps} steps",
-            *_memory(section, known_config(section.base_model, store=store)),
+            f"{_processes(demand)}; a checkpoint every {section.checkpoint_steps} steps",
+            *memory_notes(demand),
         ),
     )
 
 
-def _memory(section: Any, config: dict[str, Any] | None) -> tuple[str, ...]:
-    from nearer.train.fit import memory_notes
-
-    reranker = isinstance(section, RerankerSettings)
-    if reranker:
-        passes = [(section.batch_size, section.max_pair_tokens)]
-    else:
-        texts = section.batch_size * (1 + section.negatives_per_query)
-        passes = [(section.batch_size, section.max_query_tokens), (texts, section.max_passage_tokens)]
-    return memory_notes(
-        config=config,
-        reranker=reranker,
-        passes=passes,
-        chunk=section.chunk_size,
-        nodes=_nodes(section),
-        processes=section.gpus_per_node or int(os.environ.get("NPROC_PER_NODE") or 0) or None,
-        deepspeed=section.deepspeed,
-        precision=section.precision,
-        device=section.device,
-        checkpointing=section.activation_checkpointing,
-        dropout=section.dropout,
-        freeze_embeddings=section.freeze.embeddings,
-        freeze_layers=section.freeze.layers,
-        lora_rank=section.lora.rank if section.lora else None,
-        lora_targets=section.lora.targets if section.lora else None,
-    )
-
-
-def _processes(section: Any) -> str:
-    nodes = _nodes(section)
-    each = section.gpus_per_node or os.environ.get("NPROC_PER_NODE")
-    here = f"{each} processes" if each and each != 1 else "one process" if each else "a process for each GPU, or one"
-    return f"{here} on each of {nodes} nodes" if nodes > 1 else here
-
-
-def _nodes(section: Any) -> int:
-    return section.nodes or int(os.environ.get("NNODES") or 1)
+def _processes(demand: Demand) -> str:
+    each = demand.processes
+    here = "a process for each GPU, or one" if each is None else "one process" if each == 1 else f"{each} processes"
+    return f"{here} on each of {demand.nodes} nodes" if demand.nodes > 1 else here
 
 
 def _section(settings: Settings, model: Model) -> Any:

@@ -8,14 +8,18 @@ import signal
 import sys
 import traceback
 import warnings
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from nearer import process
 from nearer.errors import DoesNotFit, NearerError, from_os_error
 from nearer.progress import Silent, choose
 from nearer.store import WorkArea
 from nearer.train.line import FarSegments, Line, Report
-from nearer.train.orders import Orders
+from nearer.train.orders import Orders, Task
+
+if TYPE_CHECKING:
+    from nearer.train.world import World
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -58,13 +62,11 @@ def _told(error: Exception) -> Report:
 
 
 def _train(orders: Orders, line: Line) -> None:
-    import torch
-
     from nearer.train.hardware import choose_precision
     from nearer.train.loop import Method
     from nearer.train.task import leave, load, train
     from nearer.train.world import World
-    from nearer.train.zero import choose_method, configure, prepare_cpu
+    from nearer.train.zero import configure, prepare_cpu
 
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module="accelerate"
@@ -80,15 +82,7 @@ def _train(orders: Orders, line: Line) -> None:
     whole = task.section.deepspeed.startswith("zero3")
     loaded = load(task, device="cpu" if whole else device)
     model = loaded.tuned.model
-    counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
-    method = choose_method(
-        task.section.deepspeed,
-        weights=sum(count for count, _ in counts),
-        trainable=sum(count for count, trains in counts if trains),
-        processes=world.size,
-        gpu_bytes=torch.cuda.get_device_properties(0).total_memory if orders.cuda else None,
-        host_bytes=None,
-    )
+    method = world.share(_method(task, model, world, cuda=orders.cuda))
     configuration = configure(
         method,
         precision=choose_precision(task.section.precision, device=device),
@@ -110,6 +104,31 @@ def _train(orders: Orders, line: Line) -> None:
     if world.main:
         leave(trained, work)
     World.leave()
+
+
+def _method(task: Task, model: Any, world: World, *, cuda: bool) -> str:
+    """What the dry run says, for a model whose architecture is not known from the count of its weights."""
+    import torch
+
+    from nearer.train.demand import demand_of
+    from nearer.train.fit import chosen_method
+    from nearer.train.zero import choose_method
+
+    section = task.section
+    if section.deepspeed != "auto":
+        return str(section.deepspeed)
+    if not cuda:
+        return "none"
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = [torch.cuda.get_device_properties(number).total_memory for number in range(here)]
+    demand = replace(demand_of(section, task.base.config()), nodes=world.size // here, processes=here)
+    counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    return chosen_method(demand, gpus=gpus) or choose_method(
+        weights=sum(count for count, _ in counts),
+        trainable=sum(count for count, trains in counts if trains),
+        processes=world.size,
+        gpu_bytes=min(gpus),
+    )
 
 
 def _die_with_launcher() -> None:

@@ -15,27 +15,19 @@ _STATES_SHARE: Final = 0.6
 """Share of a GPU's memory that the model's states may take where activations want the rest. A guess."""
 
 
-def choose_method(
-    wanted: str, *, weights: int, trainable: int, processes: int, gpu_bytes: int | None, host_bytes: int | None
-) -> str:
-    """What `auto` means; anything else is returned as it is.
+def choose_method(*, weights: int, trainable: int, processes: int, gpu_bytes: int) -> str:
+    """What `auto` means for a model whose activations cannot be planned.
 
     Args:
-        wanted: the setting.
         weights: how many the model has.
         trainable: how many of them train.
         processes: over all machines.
-        gpu_bytes: memory of one GPU; None on a CPU.
-        host_bytes: memory of the machine for each of its processes, where that is known.
+        gpu_bytes: memory of one GPU.
 
     Returns:
         `none` when each GPU has the room for everything, else the first stage for which it has, else offload: one
         process alone has nobody to divide with, so for it there is offload only.
     """
-    if wanted != "auto":
-        return wanted
-    if gpu_bytes is None:
-        return "none"
     room = _STATES_SHARE * gpu_bytes
     frozen = 4 * (weights - trainable)
     needs = {"none": _BYTES_A_WEIGHT * trainable}
@@ -46,8 +38,6 @@ def choose_method(
     for method, need in needs.items():
         if frozen + need <= room:
             return method
-    if host_bytes is not None and _BYTES_A_WEIGHT * trainable > host_bytes * processes:
-        return "zero3" if processes > 1 else "none"
     return "zero3_offload" if processes > 1 else "zero2_offload"
 
 
