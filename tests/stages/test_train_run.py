@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -243,8 +244,15 @@ def test_no_memory_ends_in_words(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_training_asks_nobody_and_leaves_nothing(root: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection is opened, no file appears outside the artifacts root, and the work area is gone at the end."""
     opened: list[object] = []
-    monkeypatch.setattr(socket.socket, "connect", lambda _self, address: opened.append(address))
+    before = set(threading.enumerate())  # other tests' servers and clients
+
+    def connect(_self: socket.socket, address: object) -> None:
+        if threading.current_thread() not in before:
+            opened.append(address)
+
     tiny_embedder(root / "base")
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    before.discard(threading.current_thread())
     train(root, "embedding", {**EMBEDDING, "max_steps": 2})
     assert opened == []
     assert list(workdir.iterdir()) == []

@@ -1,5 +1,6 @@
 """However often a log stream ends, and wherever: each line once, in order, and what is lost is told."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -58,7 +59,7 @@ def read(node: Any, container: Container) -> tuple[list[str], list[str]]:
     """The lines and the gaps."""
     lines: list[str] = []
     gaps: list[str] = []
-    PodLog(node, container, line=lines.append, gap=gaps.append).read()
+    PodLog(node, container, line=lines.append, gap=gaps.append, stop=threading.Event()).read()
     return lines, gaps
 
 

@@ -18,8 +18,9 @@ GIB = 1 << 30
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 GiB and no GPU, whatever runs the tests."""
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """64 GiB, no GPU and no cached model, whatever runs the tests and whatever they left."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(fit, "_host_bytes", lambda: 64 * GIB)
     monkeypatch.setattr(fit, "_gpus", list)
 

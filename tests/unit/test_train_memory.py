@@ -78,8 +78,9 @@ def test_the_weights_are_those_of_the_true_class(name: str, more: dict[str, Any]
     assert own == ({each.name for each in shape.weights if each.name.startswith(("classifier", "score"))})
 
 
-def test_the_real_polyglot_is_known_without_a_hub(tmp_path: Any) -> None:
+def test_the_real_polyglot_is_known_without_a_hub(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings' default model has the number of weights that its model card says, head apart."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     config = known_config("EleutherAI/polyglot-ko-1.3b", store=open_store(str(tmp_path)))
     assert config is not None
     shape = model_shape(config)

@@ -117,7 +117,7 @@ class Follow:
                 failed = error
                 self._put(lambda: self._raise(failed))
 
-        threading.Thread(target=guarded, daemon=True).start()
+        threading.Thread(target=guarded, name="nearer-follow", daemon=True).start()
 
     def _put(self, call: Callable[[], None]) -> None:
         while not self._stop.is_set():
@@ -216,6 +216,7 @@ class Follow:
             pod.container,
             line=lambda text: self._put(lambda: self._display.line(name, text)),
             gap=lambda text: self._put(lambda: self._display.warn(f"{name}: gap: {text}")),
+            stop=self._stop,
         )
         log.read()
         self._put(lambda: self._display.over(name))

@@ -45,6 +45,7 @@ class PodLog:
         container: whose.
         line: told each line, without timestamp.
         gap: told what cannot be had, and why.
+        stop: once set, nobody listens any more.
     """
 
     def __init__(
@@ -54,20 +55,22 @@ class PodLog:
         *,
         line: Callable[[str], None],
         gap: Callable[[str], None],
+        stop: Event,
     ) -> None:
         self._cluster = cluster
         self._container = container
         self._line = line
         self._gap = gap
+        self._stop = stop
         self._window: deque[tuple[datetime, bytes]] = deque()
         self._newest: datetime | None = None
         self._said: set[str] = set()
 
     def read(self) -> None:
-        """Until the log is complete, or cannot be had any more."""
+        """Until the log is complete, cannot be had any more, or nobody listens."""
         pauses = self._cluster.patience.pauses()
         failures = 0
-        while True:
+        while not self._stop.is_set():
             final = self._container.ended.is_set()
             before = self._newest
             try:
