@@ -18,10 +18,10 @@ BUILDER ?= $(eval BUILDER := $(shell for tool in podman docker buildah; do $$too
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full check format schema golden bench image lock clean
+.PHONY: help setup demo test test-full e2e check format schema golden bench image lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
 
 setup: $(STAMP) ## make .venv with the versions that were tested
 
@@ -43,6 +43,9 @@ test: setup ## what CI runs: every test but the exhaustive ones
 test-full: setup ## the exhaustive suites as well, each printing what it covered
 	$(TEST_ENV) $(BIN)/python -m pytest --capture=tee-sys --timeout=3600
 
+e2e: setup ## against the cluster of KUBECONFIG (NEARER_TEST_VALUES=values for it)
+	$(TEST_ENV) $(BIN)/python -m pytest tests/e2e/test_cluster.py
+
 check: setup ## format, lint, types, architecture
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -61,6 +64,8 @@ golden: setup ## write anew what the job files render to (then read the differen
 
 bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.jsonl)
 	$(BIN)/python tests/bench/s3.py
+	$(BIN)/python tests/bench/eval.py
+	$(BIN)/python tests/bench/mining.py $(KOREAN_HELP)
 	$(BIN)/python tests/bench/korean_help.py $(KOREAN_HELP)
 
 image: ## build the image with podman, docker or buildah (FLAVOUR, IMAGE, BASE_IMAGE), and print its layers
