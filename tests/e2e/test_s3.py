@@ -32,12 +32,20 @@ def cloud(fresh: Path, s3_root: str, s3_endpoint: str) -> Path:
     return fresh
 
 
-def objects(root: str, endpoint: str) -> dict[str, bytes]:
+def names(root: str, endpoint: str) -> list[str]:
     bucket, prefix = split(root)
     client = boto3.client("s3", endpoint_url=endpoint)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-    keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-    return {key.removeprefix(f"{prefix}/"): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+    return [item["Key"].removeprefix(f"{prefix}/") for page in pages for item in page.get("Contents", ())]
+
+
+def objects(root: str, endpoint: str) -> dict[str, bytes]:
+    """Of a store that nobody changes meanwhile."""
+    bucket, prefix = split(root)
+    client = boto3.client("s3", endpoint_url=endpoint)
+    return {
+        name: client.get_object(Bucket=bucket, Key=f"{prefix}/{name}")["Body"].read() for name in names(root, endpoint)
+    }
 
 
 def test_the_pipeline_runs_with_everything_in_s3(cloud, nearer, s3_root, s3_endpoint):
@@ -83,7 +91,7 @@ def test_training_goes_on_on_another_machine(cloud, nearer, s3_root, s3_endpoint
     command = [sys.executable, "-m", "nearer", *slow, "--set", "store.cache_dir=first"]
     process = subprocess.Popen(command, cwd=cloud, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not any("/segments/" in name for name in objects(s3_root, s3_endpoint)) and process.poll() is None:
+    while not any("/segments/" in name for name in names(s3_root, s3_endpoint)) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
