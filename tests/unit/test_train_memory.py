@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from saved_tensors import saved_bytes
 
@@ -187,6 +187,7 @@ def test_activations_are_those_that_autograd_saves(name: str, more: dict[str, An
 
 
 @given(processes=st.integers(1, 64), precision=st.sampled_from(["fp32", "bf16"]), rank=st.none() | st.integers(1, 9))
+@example(processes=1, precision="bf16", rank=None)
 def test_dividing_never_costs_more_than_padding(processes: int, precision: Any, rank: int | None) -> None:
     """All parts together hold everything, and no more than the padding beside; each stage needs no more than the last."""
     _, whole = SHAPES
@@ -201,7 +202,8 @@ def test_dividing_never_costs_more_than_padding(processes: int, precision: Any, 
         assert host.host.optimizer == states[name].device.optimizer
         assert host.device.optimizer == 0
     if processes == 1 and precision == "bf16" and rank is None:  # on one card ZeRO without offload saves nothing
-        assert states["zero2"].device.states >= states["none"].device.states - 4
+        counters = 4 * len(shape.weights)  # AdamW's own, one a weight; flat groups have one each
+        assert states["zero2"].device.states >= states["none"].device.states - counters
 
 
 SHAPES = build("GPTNeoX")
