@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # huggingface_hub reads these once, when it is imported: no test reaches a model hub, and the cache is the tests' own.
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="nearer-hub-")
@@ -22,6 +23,13 @@ if "NEARER_TEST_S3_ENDPOINT" not in os.environ:
 for name in [name for name in os.environ if name.startswith("OPENAI_")]:
     del os.environ[name]
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_CACHE": HUB_CACHE.name}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tried on the same examples each time, however slow the machine; `make test-full` draws new ones."""
+    settings.register_profile("same", deadline=None, derandomize=True)
+    settings.register_profile("new", deadline=None)
+    settings.load_profile("same" if config.option.markexpr == "not full" else "new")
 
 
 @pytest.fixture(autouse=True)
