@@ -28,9 +28,9 @@ setup: $(STAMP) ## make .venv with the versions that were tested
 $(STAMP): docker/requirements-cpu.txt tests/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@grep -A9 -E '^torch==' docker/requirements-cpu.txt | awk 'NR>1 && !/--hash/ {exit} {print}' | sed '$$ s/ *\\$$//' > $(VENV)/torch.txt
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r $(VENV)/torch.txt 2>$(VENV)/torch.log \
-	  || $(BIN)/pip install --quiet --no-deps --require-hashes -r $(VENV)/torch.txt --index-url $(TORCH_INDEX)
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r docker/requirements-cpu.txt -r tests/requirements.txt
+	$(BIN)/pip install --quiet --no-compile --no-deps --require-hashes -r $(VENV)/torch.txt 2>$(VENV)/torch.log \
+	  || $(BIN)/pip install --quiet --no-compile --no-deps --require-hashes -r $(VENV)/torch.txt --index-url $(TORCH_INDEX)
+	$(BIN)/pip install --quiet --no-compile --no-deps --require-hashes -r docker/requirements-cpu.txt -r tests/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -38,7 +38,7 @@ demo: setup ## the whole pipeline on a sample corpus, before and after, on CPU
 	$(BIN)/python -m nearer.demo
 
 test: setup ## what CI runs: every test but the exhaustive ones
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not full"
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not full" --numprocesses=2 --dist=worksteal
 
 test-full: setup ## the exhaustive suites as well, each printing what it covered
 	$(TEST_ENV) $(BIN)/python -m pytest --capture=tee-sys --timeout=3600

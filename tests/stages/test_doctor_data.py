@@ -9,8 +9,9 @@ import pytest
 
 from nearer.cli.app import run
 from nearer.corpus.dataset import Dataset
-from nearer.doctor.data import Diagnosis, Reading, diagnose, language
+from nearer.doctor.data import Diagnosis, Reading, diagnose
 from nearer.doctor.page import page
+from nearer.doctor.shape import language
 from nearer.records import Judgment, Negative, Query
 from nearer.store import Manifest, open_store
 from nearer.testing import korean_dataset

@@ -15,7 +15,7 @@ from nearer.progress import Silent
 from nearer.records import Judgment, Query
 from nearer.settings.model import Settings
 from nearer.store import InputEntry, Manifest, Store, open_store
-from nearer.testing import korean_dataset, tiny_embedder
+from nearer.testing import korean_dataset, tiny_cross_encoder, tiny_embedder
 
 DOCUMENTS = 40
 PLAIN = {"format": "pt"}
@@ -158,6 +158,18 @@ def test_without_the_gate_a_refused_model_is_told_and_the_command_succeeds(store
     """The default is to look; CI asks for the gate."""
     manifest = run(settings(models, base="good", gate=False), store, Silent())
     assert (manifest.outcome.code, manifest.metrics["verdict"]) == (0, "do not ship")
+
+
+@pytest.mark.parametrize(("base", "said"), [("blind", True), ("good", False)])
+def test_a_reranker_that_spoils_a_better_embedder_is_told_apart(
+    store: Store, models: Path, tmp_path: Path, base: str, *, said: bool
+) -> None:
+    """The verdict is about what was declared; what to do instead is said only where it would be better than today."""
+    reranker = tiny_cross_encoder(tmp_path / "random")
+    run(settings(models, base=base, reranker=str(reranker), verdict={"reranker_beats_none": True}), store, Silent())
+    assert verdict_of(store)["decision"] == "do not ship"
+    instead = [reason for reason in verdict_of(store)["reasons"] if "eval.verdict.candidate: tuned;" in reason]
+    assert bool(instead) is said
 
 
 def test_too_few_real_queries_make_it_inconclusive(store: Store, models: Path) -> None:

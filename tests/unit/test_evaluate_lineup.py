@@ -1,5 +1,7 @@
 """Which systems there are, and which two the verdict is about."""
 
+from typing import Any
+
 import pytest
 
 from nearer.errors import InputError
@@ -7,9 +9,9 @@ from nearer.evaluate.lineup import OWN_EMBEDDER, OWN_RERANKER, Lineup, line_up, 
 
 
 def made(
-    embedders: str, rerankers: str = "", *, bm25: bool = True, incumbent: str | None = "base", **given: str
+    embedders: str, rerankers: str = "", *, bm25: bool = True, incumbent: str | None = "base", **given: Any
 ) -> Lineup:
-    options = {"baseline": "incumbent", "candidate": None, **given}
+    options: dict[str, Any] = {"baseline": "incumbent", "candidate": None, **given}
     return line_up(embedders.split(), rerankers.split(), bm25=bm25, incumbent=incumbent, **options)
 
 
@@ -18,6 +20,7 @@ def made(
     [
         (made("base tuned"), "incumbent", "tuned-hybrid"),
         (made("base tuned", "reranker"), "incumbent", "tuned-hybrid+reranker"),
+        (made("base tuned", "reranker", reranked=["tuned"]), "incumbent", "tuned-hybrid"),
         (made("base tuned", bm25=False), "base", "tuned"),
         (made("base", "reranker"), "incumbent", "base-hybrid+reranker"),
         (made(f"base tuned {OWN_EMBEDDER}", incumbent=OWN_EMBEDDER), "incumbent", "tuned-hybrid"),
@@ -54,6 +57,15 @@ def test_the_primary_comparison_comes_first_and_nothing_is_compared_twice() -> N
     assert {("base", "tuned"), ("bm25", "tuned"), ("other", "tuned"), ("tuned", "tuned+reranker")} <= set(pairs)
     assert ("incumbent", "base-hybrid+reranker") in pairs  # that retriever without a reranker
     assert ("tuned+base_reranker", "tuned+reranker") in pairs
+
+
+def test_only_the_lists_that_are_named_are_reranked() -> None:
+    """A CPU pays for every pair; a misspelling is refused before it does."""
+    line = made("base tuned", "base_reranker reranker", reranked=["tuned", "tuned-hybrid"])
+    assert {entry.retriever for entry in line.entries if entry.reranker} == {"tuned", "tuned-hybrid"}
+    assert line.entry("tuned-hybrid+reranker")
+    with pytest.raises(InputError, match=r"tuned_hybrid.*no such retriever"):
+        made("base tuned", "reranker", reranked=["tuned_hybrid"])
 
 
 def test_a_name_that_is_no_system_is_refused_with_those_that_are() -> None:

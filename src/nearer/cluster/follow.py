@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from nearer.cluster import pods as pod_words
 from nearer.cluster import state, waiting
 from nearer.cluster.answers import Refusal, Unreachable, told
-from nearer.cluster.api import Cluster, Object
+from nearer.cluster.api import Cluster
 from nearer.cluster.display import Display
 from nearer.cluster.ending import Ending, ending, pod_line
 from nearer.cluster.podlog import Container, PodLog
 from nearer.cluster.render import CONTAINER
+from nearer.cluster.transport import Object
 from nearer.cluster.watch import Seen, Watch
 from nearer.errors import OutOfReach
 

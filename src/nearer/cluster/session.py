@@ -12,7 +12,7 @@ from nearer import process
 from nearer.cluster import display as displays
 from nearer.cluster import github, state
 from nearer.cluster.answers import Refusal, Unreachable, told
-from nearer.cluster.api import Cluster, Object
+from nearer.cluster.api import Cluster
 from nearer.cluster.connect import configured, connect
 from nearer.cluster.ending import Ending, ending, report
 from nearer.cluster.follow import Follow
@@ -20,6 +20,7 @@ from nearer.cluster.jobfile import JobFile, ignored_environment, read_job
 from nearer.cluster.patience import Patience
 from nearer.cluster.render import Run, release_name, render
 from nearer.cluster.submit import Submitted, active_siblings, ask_server, cancel, submit
+from nearer.cluster.transport import Object
 from nearer.errors import Interrupted, NearerError
 
 

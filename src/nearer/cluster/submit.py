@@ -15,8 +15,9 @@ from typing import Literal
 from nearer import process
 from nearer.cluster import state
 from nearer.cluster.answers import Refusal, Unreachable, told
-from nearer.cluster.api import Cluster, Object
+from nearer.cluster.api import Cluster
 from nearer.cluster.render import RUN_LABEL, Run
+from nearer.cluster.transport import Object
 from nearer.errors import InputError
 
 Say = Callable[[str], None]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nearer.cluster.answers import TRANSIENT, Refusal, Unreachable
-from nearer.cluster.api import Cluster, Object
+from nearer.cluster.api import Cluster
+from nearer.cluster.transport import Object
 
 _GONE = 410
 

@@ -1,29 +1,26 @@
-"""What is wrong with a dataset: leaks, suspicious negatives, what a model would not read, and what the data looks like.
+"""What is wrong with a dataset: leaks, suspicious negatives, what a model would not read.
 
 Everything is looked for again in the finished files, so that a mistake of the maker does not hide itself.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-
 from nearer.corpus.dataset import Dataset
 from nearer.corpus.group import group
 from nearer.corpus.leak import find_leaks
 from nearer.corpus.sameness import jaccard, normal, shingles
-from nearer.records import ORIGINS, Judgment, Negative
+from nearer.doctor.shape import Histogram, by_query, counts, histogram
+from nearer.records import Negative
 
 _SAMPLES: Final = 5
 _QUERY_SHINGLE: Final = 3
 _NEAR_QUERY: Final = 0.8  # Jaccard of character 3-grams; as much alike as one particle or word ending apart. A guess.
 _CLOSE: Final = 0.95  # of the share of the positive's score that the rule allows
-_BARS: Final = 24
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 
@@ -43,20 +40,6 @@ class Finding:
     def state(self) -> str:
         """`good`, `look` (at it) or `bad`."""
         return "good" if not self.count else "bad" if self.grave else "look"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Histogram:
-    """Numbers in bars: the lower edge and the count of each, and where a limit lies."""
-
-    name: str
-    unit: str
-    bars: tuple[tuple[float, int], ...]
-    least: float
-    median: float
-    p95: float
-    most: float
-    limit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +102,7 @@ def diagnose(
         dataset=name,
         findings=tuple(findings),
         histograms=tuple(
-            _histogram(title, unit_, values, limit)
+            histogram(title, unit_, values, limit)
             for title, unit_, values, limit in (
                 ("queries", unit, query_lengths, limits[0]),
                 ("passages", unit, passage_lengths, limits[1]),
@@ -127,19 +110,8 @@ def diagnose(
             )
             if values
         ),
-        counts=_counts(dataset),
+        counts=counts(dataset),
     )
-
-
-def _split(dataset: Dataset) -> tuple[dict[str, list[Judgment]], dict[str, list[Judgment]]]:
-    """Judgments by query, of train and of test."""
-    parts: tuple[dict[str, list[Judgment]], dict[str, list[Judgment]]] = ({}, {})
-    for part, judgments in zip(parts, (dataset.train, dataset.test), strict=True):
-        for judgment in judgments:
-            part.setdefault(judgment.query_id, []).append(judgment)
-    for query in dataset.positives:
-        parts[0].setdefault(query, [])
-    return parts
 
 
 def _leaks(dataset: Dataset, *, near_duplicate: float, seed: int) -> Iterable[Finding]:
@@ -165,7 +137,7 @@ def _leaks(dataset: Dataset, *, near_duplicate: float, seed: int) -> Iterable[Fi
 
 
 def _near_queries(dataset: Dataset, *, seed: int) -> Finding:
-    train, test = _split(dataset)
+    train, test = by_query(dataset)
     texts = [(id_, dataset.queries[id_].text) for id_ in (*test, *train)]
     groups = group(texts, threshold=_NEAR_QUERY, seed=seed, size=_QUERY_SHINGLE)
     of_test = {groups[id_]: id_ for id_ in reversed(list(test))}
@@ -189,7 +161,7 @@ def _near_queries(dataset: Dataset, *, seed: int) -> Finding:
 
 def _suspects(dataset: Dataset, *, near_duplicate: float, max_share: float) -> Iterable[Finding]:
     """Hard negatives that may be answers after all."""
-    train, _ = _split(dataset)
+    train, _ = by_query(dataset)
     answers: dict[str, set[str]] = {}  # what answers a query of this text, by any of its queries
     for id_, judgments in train.items():
         answers.setdefault(normal(dataset.queries[id_].text), set()).update(each.target for each in judgments)
@@ -227,7 +199,7 @@ def _negative_text(dataset: Dataset, negative: Negative) -> str:
 
 
 def _bare(dataset: Dataset) -> Iterable[Finding]:
-    train, test = _split(dataset)
+    train, test = by_query(dataset)
     without = [id_ for id_ in train if not dataset.negatives.get(id_)]
     yield Finding(
         name="no hard negative",
@@ -266,76 +238,3 @@ def _cut(what: str, ids: Iterable[str], lengths: Sequence[int], limit: int | Non
         of=len(lengths),
         samples=tuple((id_, f"{length} tokens") for id_, length in longest),
     )
-
-
-def _histogram(name: str, unit: str, values: Sequence[int], limit: float | None) -> Histogram:
-    """Up to 24 bars of equal width over the lower 99 %; the last one takes the rest."""
-    numbers = np.asarray(values)
-    low, high = float(numbers.min()), max(float(np.quantile(numbers, 0.99)), float(numbers.min()) + 1)
-    bars = int(min(_BARS, high - low + 1))
-    edges = np.linspace(low, high, bars + 1)
-    counts, _ = np.histogram(np.minimum(numbers, high), bins=edges)
-    return Histogram(
-        name=name,
-        unit=unit,
-        bars=tuple((round(float(edge), 1), int(count)) for edge, count in zip(edges, counts, strict=False)),
-        least=float(numbers.min()),
-        median=float(np.median(numbers)),
-        p95=float(np.quantile(numbers, 0.95)),
-        most=float(numbers.max()),
-        limit=limit,
-    )
-
-
-def _counts(dataset: Dataset) -> dict[str, dict[str, int]]:
-    train, test = _split(dataset)
-    origins = {
-        name: Counter(dataset.queries[id_].origin for id_ in part) for name, part in (("train", train), ("test", test))
-    }
-    return {
-        "dataset": {
-            "documents": len({passage.document_id for passage in dataset.passages.values()}),
-            "groups of near-duplicates": len(set(dataset.groups.values())),
-            "passages": len(dataset.passages),
-            "train queries": len(train),
-            "test queries": len(test),
-            "hard negatives": sum(map(len, dataset.negatives.values())),
-        },
-        **{
-            f"{name} queries by origin": {origin: found[origin] for origin in ORIGINS if found[origin]}
-            for name, found in origins.items()
-        },
-        "ideal contexts of a train query": _numbers(
-            len(judgments) + len(dataset.positives.get(id_, ())) for id_, judgments in train.items()
-        ),
-        "hard negatives of a train query": _numbers(len(dataset.negatives.get(id_, ())) for id_ in train),
-        "hard negatives by miner": dict(
-            Counter(negative.miner for found in dataset.negatives.values() for negative in found).most_common()
-        ),
-        "queries by language": _languages(query.text for query in dataset.queries.values()),
-        "passages by language": _languages(passage.text for passage in dataset.passages.values()),
-    }
-
-
-def _numbers(values: Iterable[int]) -> dict[str, int]:
-    return {str(value): count for value, count in sorted(Counter(values).items())}
-
-
-def _languages(texts: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(map(language, texts)).most_common())
-
-
-def language(text: str) -> str:
-    """By script: `Korean` from a fifth of Hangul letters on, for technical Korean is full of Latin words."""
-    letters = [character for character in text if character.isalpha()]
-    if not letters:
-        return "no letters"
-    scripts = Counter(unicodedata.name(character, "OTHER").split()[0] for character in letters)
-    hangul, latin = scripts["HANGUL"] / len(letters), scripts["LATIN"] / len(letters)
-    if hangul >= 1 / 5:
-        return "Korean"
-    if scripts["HIRAGANA"] + scripts["KATAKANA"]:
-        return "Japanese"
-    if scripts["CJK"] / len(letters) >= 1 / 2:
-        return "Chinese characters"
-    return "Latin script" if latin >= 1 / 2 else "other script"

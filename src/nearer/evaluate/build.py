@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from nearer.evaluate.second import second_stage
 from nearer.evaluate.slices import slices
 from nearer.evaluate.speed import speed
 from nearer.evaluate.systems import System, system
-from nearer.evaluate.verdict import Check, Verdict, decide, primary
+from nearer.evaluate.verdict import Check, Verdict, alternative, decide, primary
 from nearer.progress import Progress
 from nearer.ranking.compare import queries_needed
 from nearer.records import Run
@@ -71,7 +71,7 @@ def build(
         InputError: the dataset has nothing to test, a system or measure of the rules is none, or a model gives
             scores that are not numbers.
     """
-    options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent}
+    options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent, "reranked": plan.reranked}
     line = line_up([*embedders], [*rerankers], **options, baseline=rules.baseline, candidate=rules.candidate)
     held = held_out(dataset, max_queries=plan.max_queries, seed=plan.seed)
     progress.say("evaluating", queries=len(held.queries), passages=len(held.passages), systems=len(line.entries))
@@ -173,6 +173,8 @@ def build(
         real_queries=len(populations(held).get("real", ())),
     )
     verdict = decide(checks, context=[why])
+    if verdict.decision != "ship" and (instead := _alternative(line, compared[population], rules)):
+        verdict = replace(verdict, reasons=(*verdict.reasons, instead))
     report = assemble(
         held,
         systems,
@@ -226,6 +228,23 @@ def _nothing(line: Lineup, population: str) -> Check:
             "There is nothing in use today to compare with: name eval.incumbent or eval.base_embedder, or allow BM25."
         )
     return Check(name="primary", state="unclear", sentence=told)
+
+
+def _alternative(line: Lineup, found: Sequence[Change], rules: Rules) -> str | None:
+    """A sentence about the candidate without its reranker, if that is what should be shipped."""
+    plain = line.without_reranker()
+    change = next((one for one in found if (one.before, one.after) == (line.baseline, plain)), None)
+    if change is None:
+        return None
+    return alternative(
+        change.by_measure[rules.measure],
+        before=change.before,
+        after=change.after,
+        measure=rules.measure,
+        adjusted=change.adjusted,
+        minimum=rules.minimum_effect,
+        confidence=rules.confidence,
+    )
 
 
 def _collapsed(

@@ -69,6 +69,11 @@ class Lineup:
         """Name of the system that is this retriever without a reranker."""
         return next((one.name for one in self.entries if one.retriever == retriever and one.reranker is None), None)
 
+    def without_reranker(self) -> str | None:
+        """Name of the candidate's own list as it was before its reranker; None where it has none."""
+        candidate = self.entry(self.candidate)
+        return self.plain(candidate.retriever) if candidate is not None and candidate.reranker is not None else None
+
     def retriever(self, name: str) -> Retriever:
         """The retriever of that name."""
         return next(retriever for retriever in self.retrievers if retriever.name == name)
@@ -76,6 +81,7 @@ class Lineup:
     def pairs(self) -> list[tuple[str, str]]:
         """Every before and after that is compared, each once; the verdict's comes first, if there is one."""
         found = [(self.baseline, self.candidate), ("base", "tuned"), (self.baseline, "tuned"), (BM25, "tuned")]
+        found += [(self.baseline, self.without_reranker())]
         for entry in self.entries:
             if entry.reranker is not None:
                 found.append((self.plain(entry.retriever), entry.name))
@@ -109,6 +115,7 @@ def line_up(
     incumbent: str | None,
     baseline: str,
     candidate: str | None,
+    reranked: Sequence[str] | None = None,
 ) -> Lineup:
     """Combine the models into systems.
 
@@ -119,9 +126,11 @@ def line_up(
         incumbent: role of the embedder that is in use today.
         baseline: name of the system that the verdict compares with; `incumbent` stands for what there is.
         candidate: name of the system that the verdict is about; None: what would be in use with the tuned models.
+        reranked: names of the retrievers whose lists the rerankers order anew; None: all. What is in use today is
+            always as it is.
 
     Raises:
-        InputError: `baseline` or `candidate` is no system.
+        InputError: `baseline` or `candidate` is no system, or one of `reranked` no retriever.
     """
     retrievers = list(_retrievers(embedders, bm25=bm25, incumbent=incumbent))
     names = {retriever.name for retriever in retrievers}
@@ -129,6 +138,13 @@ def line_up(
     def whole(embedder: str) -> str:
         return f"{embedder}-hybrid" if bm25 else embedder
 
+    for name in reranked or ():
+        if name not in names:
+            raise InputError(
+                f"eval.reranked has {name!r}, and there is no such retriever",
+                rule=f"some of {', '.join(sorted(names))}",
+                way_out="name some of them, or leave the field out",
+            )
     today = whole(incumbent) if incumbent else None
     entries: list[Entry] = []
     tuned = next((name for name in (whole("tuned"), today) if name in names), None)
@@ -141,7 +157,7 @@ def line_up(
         entries += [
             Entry(name=f"{name}+{reranker}", retriever=name, reranker=reranker)
             for reranker in rerankers
-            if reranker != OWN_RERANKER or (name == tuned != today)
+            if (reranked is None or name in reranked) and (reranker != OWN_RERANKER or (name == tuned != today))
         ]
     known = {entry.name for entry in entries}
     for field, given in (("baseline", baseline if baseline != INCUMBENT else None), ("candidate", candidate)):

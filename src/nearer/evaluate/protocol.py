@@ -24,6 +24,7 @@ class Protocol:
     batch_tokens: int
     speed_queries: int
     seed: int
+    reranked: Sequence[str] | None = None
 
     @property
     def depth(self) -> int:

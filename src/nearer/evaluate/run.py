@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nearer.corpus.dataset import Dataset
     from nearer.evaluate.first import Model
 
-FORMAT: int = 2
+FORMAT: int = 3
 REFUSED: int = 3
 
 
@@ -140,6 +140,7 @@ def plan(settings: Settings, store: Store) -> Plan:
         incumbent=today or (lineup.OWN_EMBEDDER if own else "base" if "base" in names else None),
         baseline=section.verdict.baseline,
         candidate=section.verdict.candidate,
+        reranked=section.reranked,
     )
     notes = [
         "systems: " + ", ".join(entry.name for entry in line.entries),

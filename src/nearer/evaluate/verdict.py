@@ -92,6 +92,39 @@ def primary(
     return Check(name="primary", state=state, sentence=f"{told}; {asked}: these queries cannot tell. {short}")
 
 
+def alternative(
+    found: Comparison,
+    *,
+    before: str,
+    after: str,
+    measure: str,
+    adjusted: float | None,
+    minimum: float,
+    confidence: float,
+) -> str | None:
+    """What to do instead, where a candidate is refused and its own list without the reranker is better than today's.
+
+    It was not declared beforehand, so it has to be better after Holm's adjustment too, and does not change the verdict.
+
+    Args:
+        found: today's system against that list.
+        before: name of today's system.
+        after: name of that list.
+        measure: of the verdict.
+        adjusted: the p-value after Holm; None: this is the only comparison.
+        minimum: the least effect that counts.
+        confidence: of the interval.
+    """
+    p_value = found.p_value if adjusted is None else adjusted
+    if rule(found, minimum=minimum, confidence=confidence) != "pass" or p_value > 1 - confidence:
+        return None
+    return (
+        f"Without its reranker the candidate would be better than {before}: {after} has {measure} "
+        f"{effect(found, confidence=confidence)}, p = {p_value:.2g} after Holm's adjustment. To have it judged, set "
+        f"eval.verdict.candidate: {after}; queries that nobody has looked at yet would confirm it."
+    )
+
+
 def effect(found: Comparison, *, confidence: float) -> str:
     """`.409 → .473, +6.4 points (95 % interval +4.5 … +8.2)`."""
     ends = f"{points(found.low, unit='')} … {points(found.high, unit='')}" if found.low == found.low else "not known"

@@ -10,7 +10,7 @@ from nearer.errors import DoesNotFit, InputError
 from nearer.llm.request import Reply, Request
 from nearer.models.causal import is_causal
 from nearer.models.encode import batches, use_all_cores
-from nearer.models.load import readable, refuse_remote_code
+from nearer.models.readable import readable, refuse_remote_code
 from nearer.models.source import ModelSource
 from nearer.models.tokenizer import make_padding_explicit
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -87,6 +87,9 @@ class EvalSettings(Section):
     """Ranks K of Recall@K, Precision@K and the hit rate."""
     rerank_depth: PositiveInt = 30
     """How many of the retrieved passages the reranker orders anew."""
+    reranked: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the retrievers whose lists are reranked (`tuned`, `tuned-hybrid`, ...); null: all of them, which is what
+    a CPU may have no time for."""
     bm25: bool = True
     """Include BM25 over Korean morphemes, the floor, and hybrids with it."""
     alpha: Share = 0.8

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,82 +19,22 @@ from typing import Any
 
 import torch
 from sentence_transformers.base.training_args import BaseTrainingArguments
-from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback
 
 from nearer import process
 from nearer.errors import DoesNotFit, InputError, Interrupted
 from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train.checkpoint import Checkpoints, Journal
-from nearer.train.hardware import Precision
 from nearer.train.measure import Measured
-from nearer.train.steps import GroupedLoss, grouped_step
-from nearer.train.world import ALONE, World
+from nearer.train.recipe import Method, Recipe, Result
+from nearer.train.steps import GroupedLoss
+from nearer.train.trainer import make_trainer
+from nearer.train.world import World
 
 _STEPS_A_TRIM = 4
 """A CPU's heap grows by some 100 MB a step of the demo, because batches are of many lengths. Guessed: often enough to
 bound it, and rarely enough that touching the pages anew costs little."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a run learns; the same for both models."""
-
-    steps: int
-    evaluate_at: Sequence[int]
-    patience: int
-    learning_rate: float
-    warmup_share: float
-    weight_decay: float
-    max_grad_norm: float
-    precision: Precision
-    checkpoint_steps: int
-    seed: int
-    device: str = "cpu"
-    optimizer: str = "adamw_torch_fused"
-    """As transformers names it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """How the processes of a run share the work; the result is the same but for rounding.
-
-    Args:
-        world: all processes.
-        deepspeed: settings of DeepSpeed; None: each process has the whole model.
-        chunk: texts or pairs that a process passes through the model at once; None: all that are its part of a step.
-        separate: queries and texts get a backward pass each even where they are not cut into chunks.
-        launched: this process was started for the training alone: the best weights are left in the work area, and
-            another one publishes them.
-    """
-
-    world: World = ALONE
-    deepspeed: dict[str, Any] | None = None
-    chunk: int | None = None
-    separate: bool = False
-    launched: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """One process, one backward pass a step: the trainer's own step does."""
-        return self.world.size == 1 and self.chunk is None and self.deepspeed is None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """How a run went; unless the process was launched for it, the model holds the best weights.
-
-    `scores` are what the best weights gave the probes when they were measured, `base_scores` what the base model did.
-    """
-
-    history: dict[int, float]
-    best_step: int
-    steps: int
-    cpu_seconds: float
-    scores: list[float]
-    base_scores: list[float]
 
 
 def fit(
@@ -144,7 +84,7 @@ def fit(
     journal = checkpoints.restore(checkpoint, model) if checkpoint else Journal(base_may_win=base_may_win)
     clock = _Clock(journal.cpu_seconds, world)
     start = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
-    trainer = _trainer(
+    trainer = make_trainer(
         model, trainer_class, arguments_class, collator, loss, recipe=recipe, method=method, work=work, start=start
     )
     run = _Run(
@@ -324,66 +264,3 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
             raise
         if step % run.recipe.checkpoint_steps == 0 and step < run.recipe.steps and not control.should_training_stop:
             run.save()
-
-
-def _trainer(
-    model: Any,
-    trainer_class: Any,
-    arguments_class: type[BaseTrainingArguments],
-    collator: Any,
-    loss: GroupedLoss,
-    *,
-    recipe: Recipe,
-    method: Method,
-    work: WorkArea,
-    start: int,
-) -> Any:
-    from datasets import Dataset, disable_progress_bars
-
-    disable_progress_bars()
-    arguments = arguments_class(
-        output_dir=str(work.path / "trainer"),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=1,  # one numbered step; the collator makes a batch of it
-        batch_sampler=lambda dataset, **_: BatchSampler(SequentialSampler(dataset), batch_size=1, drop_last=False),
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=round(recipe.warmup_share * recipe.steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        optim=recipe.optimizer,
-        bf16=recipe.precision == "bf16",
-        fp16=recipe.precision == "fp16",
-        use_cpu=recipe.device == "cpu",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        logging_strategy="no",
-        eval_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        dataloader_drop_last=method.world.size > 1,  # nothing is dropped of batches of one; DDP would say so
-        deepspeed=method.deepspeed,
-        # What the loss does not reach was frozen; several forward passes a step confuse the search for it.
-        ddp_find_unused_parameters=False,
-        # An encoder's buffers never change, and processes may make different numbers of forward passes.
-        ddp_broadcast_buffers=False,
-    )
-    model.model_card_data.widget = [{"text": ""}]  # else examples for a card that nobody writes are computed
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        # Batch n goes to process n modulo their number, and each is to have every step.
-        train_dataset=Dataset.from_dict(
-            {"step": [step for step in range(start, recipe.steps) for _ in range(method.world.size)]}
-        ),
-        data_collator=collator,
-        loss=loss,
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(trainer.model_card_callback_class)
-    if not method.plain:
-        chunked = method.separate or method.chunk is not None
-        trainer.training_step = grouped_step(trainer, loss, world=method.world, chunked=chunked)
-    return trainer

@@ -12,9 +12,10 @@ from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train import shard
 from nearer.train.collate import RerankerCollator, pair_truncated_share
-from nearer.train.loop import Method, Recipe, Result, fit
+from nearer.train.loop import fit
 from nearer.train.loss import PairLoss
 from nearer.train.measure import Measured, reranking_ndcg
+from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.rows import Material
 from nearer.train.schedule import Schedule
 from nearer.train.world import World

@@ -179,7 +179,7 @@ def _assist(
 
 def _here(task: Task, directory: Path, work: WorkArea, *, progress: Progress) -> Built:
     from nearer.train import task as tasks
-    from nearer.train.loop import Method
+    from nearer.train.recipe import Method
 
     loaded = tasks.load(task, device=task.section.device)
     method = Method(chunk=task.section.chunk_size)

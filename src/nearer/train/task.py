@@ -23,8 +23,8 @@ from nearer.store import Built, WorkArea
 from nearer.train.adapters import Adapters, add_adapters
 from nearer.train.embedding import probe_embedder, train_embedder
 from nearer.train.hardware import choose_precision
-from nearer.train.loop import Method, Recipe, Result
 from nearer.train.orders import FINISHED, Task
+from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.reranker import probe_reranker, train_reranker
 from nearer.train.rows import Material, prepare
 from nearer.train.schedule import evaluation_steps, steps_of

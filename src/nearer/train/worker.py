@@ -63,7 +63,7 @@ def _told(error: Exception) -> Report:
 
 def _train(orders: Orders, line: Line) -> None:
     from nearer.train.hardware import choose_precision
-    from nearer.train.loop import Method
+    from nearer.train.recipe import Method
     from nearer.train.task import leave, load, train
     from nearer.train.world import World
     from nearer.train.zero import configure, prepare_cpu

@@ -1,0 +1,79 @@
+"""The sentence-transformers trainer of one run: its arguments, and the step that it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset, disable_progress_bars
+from sentence_transformers.base.training_args import BaseTrainingArguments
+from torch.utils.data import BatchSampler, SequentialSampler
+from transformers.trainer_callback import PrinterCallback
+
+from nearer.store import WorkArea
+from nearer.train.recipe import Method, Recipe
+from nearer.train.steps import GroupedLoss, grouped_step
+
+
+def make_trainer(
+    model: Any,
+    trainer_class: Any,
+    arguments_class: type[BaseTrainingArguments],
+    collator: Any,
+    loss: GroupedLoss,
+    *,
+    recipe: Recipe,
+    method: Method,
+    work: WorkArea,
+    start: int,
+) -> Any:
+    """A SentenceTransformerTrainer or CrossEncoderTrainer to which the run is one epoch of numbered steps.
+
+    Its own evaluation, checkpoints and logging are off.
+    """
+    disable_progress_bars()
+    arguments = arguments_class(
+        output_dir=str(work.path / "trainer"),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=1,  # one numbered step; the collator makes a batch of it
+        batch_sampler=lambda dataset, **_: BatchSampler(SequentialSampler(dataset), batch_size=1, drop_last=False),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(recipe.warmup_share * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim=recipe.optimizer,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        use_cpu=recipe.device == "cpu",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        logging_strategy="no",
+        eval_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        dataloader_drop_last=method.world.size > 1,  # nothing is dropped of batches of one; DDP would say so
+        deepspeed=method.deepspeed,
+        # What the loss does not reach was frozen; several forward passes a step confuse the search for it.
+        ddp_find_unused_parameters=False,
+        # An encoder's buffers never change, and processes may make different numbers of forward passes.
+        ddp_broadcast_buffers=False,
+    )
+    model.model_card_data.widget = [{"text": ""}]  # else examples for a card that nobody writes are computed
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        # Batch n goes to process n modulo their number, and each is to have every step.
+        train_dataset=Dataset.from_dict(
+            {"step": [step for step in range(start, recipe.steps) for _ in range(method.world.size)]}
+        ),
+        data_collator=collator,
+        loss=loss,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(trainer.model_card_callback_class)
+    if not method.plain:
+        chunked = method.separate or method.chunk is not None
+        trainer.training_step = grouped_step(trainer, loss, world=method.world, chunked=chunked)
+    return trainer
