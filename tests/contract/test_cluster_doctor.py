@@ -77,7 +77,7 @@ def test_a_cluster_that_is_fit(case: Case, s3_root: str, s3_endpoint: str) -> No
         (lambda c: setattr(c.api, "pod_security", "restricted"), ["pod.hostNetwork=true"], "objects", "would violate"),
         (lambda c: setattr(c.api, "rules", []), [], "rights", "nothing can be submitted without: create jobs.batch"),
     ],
-    ids=str,
+    ids=lambda given: "" if callable(given) else str(given),
 )  # fmt: skip
 def test_what_would_keep_a_run_from_starting(
     case: Case,
