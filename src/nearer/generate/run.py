@@ -53,7 +53,9 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
     address, section = own.output_dir, own.model_dump(mode="json")
 
     @contextmanager
-    def ready(seeds: Sequence[Path] = ()) -> Iterator[tuple[Models, dict[str, Any], LanguageModel | None]]:
+    def ready(
+        own_share: Shard, seeds: Sequence[Path] = ()
+    ) -> Iterator[tuple[Models, dict[str, Any], LanguageModel | None]]:
         _check_files(paths)
         tools = _ready(settings, store, progress, models)
         sources = _sources(settings, paths, tools, progress)
@@ -61,7 +63,9 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
 
             def author() -> Author:
                 source, prompts = models.get("llm"), paths.get("prompts")
-                opened = _author(settings, store, progress, source=source, prompts=prompts, shard=shard, seeds=seeds)
+                opened = _author(
+                    settings, store, progress, source=source, prompts=prompts, shard=own_share, seeds=seeds
+                )
                 return stack.enter_context(opened)
 
             asked = _language_model(settings, progress, models=tools, author=author) if own.llm_model else None
@@ -69,7 +73,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
 
     def make(seeds: Sequence[Path] = ()) -> Manifest:
         def build(directory: Path, _work: WorkArea) -> Built:
-            with ready(seeds) as (tools, sources, asked):
+            with ready(Shard(), seeds) as (tools, sources, asked):
                 return Built(metrics=_dataset(directory, settings, tools, sources, asked))
 
         return produce(
@@ -85,7 +89,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         )
 
     def ask(directory: Path, _work: WorkArea) -> Built:
-        with ready() as (tools, sources, asked):
+        with ready(shard) as (tools, sources, asked):
             return Built(metrics=_replies(directory, settings, tools, sources, asked))
 
     if shard.count == 1:
