@@ -128,8 +128,8 @@ def check(undisturbed: Path, tmp_path: Path, stage: str, shares: list[float]) ->
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_stage_run_again_gives_the_same_result(undisturbed: Path, tmp_path: Path, stage: str) -> None:
-    """Two kill points a stage: in the middle of the work, and while the result is published."""
-    check(undisturbed, tmp_path, stage, [0.45, 0.93])
+    """In the middle of the work; while the result is published, the store's own tests kill at every change."""
+    check(undisturbed, tmp_path, stage, [0.45])
 
 
 @pytest.mark.full
