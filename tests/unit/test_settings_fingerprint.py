@@ -28,7 +28,7 @@ EXECUTION = {
     },
     "RerankerSettings": {
         "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
-        "activation_checkpointing", "chunk_size",
+        "activation_checkpointing", "chunk_size", "retriever",
     },
     "EvalSettings": {
         "dataset", "base_embedder", "embedder", "incumbent", "incumbent_reranker", "base_reranker", "reranker", "models",

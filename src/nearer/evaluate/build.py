@@ -21,14 +21,13 @@ from nearer.evaluate.lineup import Lineup, line_up
 from nearer.evaluate.page import Background, page
 from nearer.evaluate.protocol import Protocol
 from nearer.evaluate.report import assemble, write
-from nearer.evaluate.second import second_stage
+from nearer.evaluate.second import Reranked, second_stage
 from nearer.evaluate.slices import slices
 from nearer.evaluate.speed import speed
 from nearer.evaluate.systems import System, system
 from nearer.evaluate.verdict import Check, Verdict, alternative, decide, primary
 from nearer.progress import Progress
 from nearer.ranking.compare import queries_needed
-from nearer.records import Run
 
 
 def build(
@@ -92,7 +91,7 @@ def build(
         timed_queries=positions,
         progress=progress,
     )
-    passages = second_stage(
+    second = second_stage(
         held,
         line,
         runs=runs,
@@ -103,7 +102,7 @@ def build(
         caches=caches,
         progress=progress,
     )
-    systems = [system(held, passages[one.name], entry=one, depth=deep, ks=plan.ks) for one in line.entries]
+    systems = [system(held, second.passages[one.name], entry=one, depth=deep, ks=plan.ks) for one in line.entries]
 
     population, queries, why = choose(held, rules.queries)
     pair = (line.baseline, line.candidate) if line.baseline and line.candidate else None
@@ -158,7 +157,7 @@ def build(
         changes=compared[population],
         slices=found,
         leakage=leakage,
-        collapsed=_collapsed(line, by_name, passages, deep=deep, rerank_depth=plan.rerank_depth),
+        collapsed=_collapsed(line, by_name, second, deep=deep, rerank_depth=plan.rerank_depth),
         forgetting=forgetting(
             general,
             embedders=embedders,
@@ -189,6 +188,7 @@ def build(
         ks=plan.ks,
         depth=deep,
         rerank_depth=plan.rerank_depth,
+        rerank_weights=second.weights,
         alpha=plan.alpha,
         ideal_contexts=ideal_contexts,
         models={
@@ -248,7 +248,7 @@ def _alternative(line: Lineup, found: Sequence[Change], rules: Rules) -> str | N
 
 
 def _collapsed(
-    line: Lineup, by_name: Mapping[str, System], passages: Mapping[str, Run], *, deep: int, rerank_depth: int
+    line: Lineup, by_name: Mapping[str, System], second: Reranked, *, deep: int, rerank_depth: int
 ) -> dict[str, str | None]:
     """What is wrong with the scores of the models that the candidate is made of."""
     candidate = line.entry(line.candidate)
@@ -257,7 +257,7 @@ def _collapsed(
     found: dict[str, str | None] = {}
     embedder = line.retriever(candidate.retriever).embedder
     if embedder is not None and embedder in by_name:
-        found[embedder] = collapse(passages[embedder], top=deep)
+        found[embedder] = collapse(second.passages[embedder], top=deep)
     if candidate.reranker is not None:
-        found[candidate.reranker] = collapse(passages[candidate.name], top=rerank_depth)
+        found[candidate.reranker] = collapse(second.alone[candidate.name], top=rerank_depth)
     return found

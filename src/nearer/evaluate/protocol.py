@@ -25,6 +25,7 @@ class Protocol:
     speed_queries: int
     seed: int
     reranked: Sequence[str] | None = None
+    rerank_weight: float | None = None
 
     @property
     def depth(self) -> int:

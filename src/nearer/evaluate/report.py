@@ -49,6 +49,7 @@ def assemble(
     ks: Sequence[int],
     depth: int,
     rerank_depth: int,
+    rerank_weights: Mapping[str, float],
     alpha: float,
     ideal_contexts: Mapping[str, int] | None,
     models: Mapping[str, Any],
@@ -69,6 +70,7 @@ def assemble(
         ks: of R@K, P@K and Success@K.
         depth: of the lists that were scored.
         rerank_depth: how many of them the rerankers saw.
+        rerank_weights: by role, what a reranker counted beside the list that it was given.
         alpha: weight of the embedder in weighted hybrids.
         ideal_contexts: how many the dataset was made from, `linked` and `unlinked`; None if that is not known.
         models: name and fingerprint of each model, by its role.
@@ -97,6 +99,7 @@ def assemble(
         "attainable": metrics.attainable(judged, ks),
         "depth": depth,
         "rerank_depth": rerank_depth,
+        "rerank_weights": rerank_weights,
         "alpha": alpha,
         "models": models,
         "systems": {

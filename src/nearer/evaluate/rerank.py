@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from nearer.errors import InputError
 from nearer.models.contract import Contract
 from nearer.progress import Progress
+from nearer.ranking.fuse import interpolate
 from nearer.records import Hit, Run
 
 if TYPE_CHECKING:
@@ -96,13 +97,14 @@ def score_pairs(
     return {pair: known[keys[pair]] for pair in pairs}
 
 
-def rerank(run: Run, scores: Mapping[Pair, float], *, depth: int) -> dict[str, list[Hit]]:
-    """The first `depth` of each list ordered by score, ties by ascending id; the rest follows as it was."""
-    reranked = {}
-    for query, hits in run.items():
-        top = [Hit(hit.target, scores[query, hit.target]) for hit in hits[:depth]]
-        reranked[query] = [*sorted(top, key=lambda hit: (-hit.score, hit.target)), *hits[depth:]]
-    return reranked
+def rerank(run: Run, scores: Mapping[Pair, float], *, depth: int, weight: float = 1.0) -> dict[str, list[Hit]]:
+    """The first `depth` of each list in a new order, see `fuse.interpolate`; the rest follows as it was."""
+    return {
+        query: interpolate(
+            hits, {hit.target: scores[query, hit.target] for hit in hits[:depth]}, depth=depth, weight=weight
+        )
+        for query, hits in run.items()
+    }
 
 
 def _key(query: str, passage: str) -> bytes:

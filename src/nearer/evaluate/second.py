@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nearer import process
@@ -16,6 +17,21 @@ from nearer.progress import Progress
 from nearer.records import Run
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reranked:
+    """What the second stage found.
+
+    Args:
+        passages: by system, best first, as they are judged.
+        alone: by system with a reranker, in the order of the reranker's own scores.
+        weights: by role of the reranker: what it counted beside the list that it was given.
+    """
+
+    passages: dict[str, Run]
+    alone: dict[str, Run]
+    weights: dict[str, float]
+
+
 def second_stage(
     held: HeldOut,
     line: Lineup,
@@ -27,8 +43,10 @@ def second_stage(
     positions: Sequence[int],
     caches: Caches,
     progress: Progress,
-) -> dict[str, Run]:
+) -> Reranked:
     """The passages of every system, best first; adds the rerankers' seconds to those that are known."""
+    alone: dict[str, Run] = {}
+    weights: dict[str, float] = {}
     found = {one.name: runs[one.retriever] for one in line.entries if one.reranker is None}
     for role, model in rerankers.items():
         process.STOP.check()
@@ -48,8 +66,11 @@ def second_stage(
             progress=progress,
             name=role,
         )
+        chosen = reranker.contract.rerank_weight if plan.rerank_weight is None else plan.rerank_weight
+        weights[role] = weight = 1.0 if chosen is None else chosen
         for one in entries:
-            found[one.name] = rerank(runs[one.retriever], scores, depth=plan.rerank_depth)
+            found[one.name] = rerank(runs[one.retriever], scores, depth=plan.rerank_depth, weight=weight)
+            alone[one.name] = rerank(runs[one.retriever], scores, depth=plan.rerank_depth)
         asked = [held.queries[position].id for position in positions]
         lists = [
             [(queries[query], texts[hit.target]) for hit in runs[entries[-1].retriever][query][: plan.rerank_depth]]
@@ -67,4 +88,4 @@ def second_stage(
             return Kept(run={}, seconds=reranker_seconds(reranker, lists, batch_tokens=plan.batch_tokens))
 
         seconds[role] = cached(caches.runs, identity=identity, compute=timing).seconds
-    return found
+    return Reranked(passages=found, alone=alone, weights=weights)

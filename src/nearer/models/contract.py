@@ -41,6 +41,9 @@ class Contract:
     max_query_tokens: int | None = None
     max_passage_tokens: int | None = None
     max_pair_tokens: int | None = None
+    rerank_weight: float | None = None
+    """A reranker's weight beside the scores of the list that it is given, both brought to [0, 1] (`fuse.interpolate`);
+    None: none was chosen, and it counts alone."""
 
     def save(self, directory: Path) -> None:
         """Write `contract.json` into the directory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nearer.records import Hit, Run
 
@@ -40,6 +40,28 @@ def weighted(runs: Sequence[Run], weights: Sequence[float]) -> dict[str, list[Hi
         for run, weight in zip(runs, weights, strict=True)
     ]
     return _sum(scaled)
+
+
+def interpolate(hits: Sequence[Hit], scores: Mapping[str, float], *, depth: int, weight: float) -> list[Hit]:
+    """Order the top of a list anew, by its own scores and a reranker's together.
+
+    Both are brought to [0, 1] over that top (see `weighted`); the reranker's count `weight`, the list's own the rest.
+
+    Args:
+        hits: best first.
+        scores: the reranker's, of the first `depth` targets.
+        depth: of the top; what follows stays as it was.
+        weight: 1: by the reranker's scores alone, which are then the scores of the hits; 0: the order that was there.
+    """
+    top = list(hits[:depth])
+    again = [Hit(hit.target, scores[hit.target]) for hit in top]
+    if weight == 1:
+        ordered = sorted(again, key=lambda hit: (-hit.score, hit.target))
+    elif weight == 0:
+        ordered = top
+    else:
+        ordered = weighted([{"": top}, {"": again}], [1 - weight, weight])[""] if top else []
+    return [*ordered, *hits[depth:]]
 
 
 def _reciprocal(hits: Sequence[Hit], k: int) -> dict[str, float]:

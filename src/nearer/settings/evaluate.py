@@ -87,6 +87,9 @@ class EvalSettings(Section):
     """Ranks K of Recall@K, Precision@K and the hit rate."""
     rerank_depth: PositiveInt = 30
     """How many of the retrieved passages the reranker orders anew."""
+    rerank_weight: Share | None = None
+    """Weight of a reranker beside the scores of the list that it is given, both brought to [0, 1]; null: what its
+    training has chosen, 1 (the reranker alone) where it has not."""
     reranked: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the retrievers whose lists are reranked (`tuned`, `tuned-hybrid`, ...); null: all of them, which is what
     a CPU may have no time for."""

@@ -46,6 +46,13 @@ def eval_reranker(settings: Settings) -> str | None:
     return settings.eval.reranker or trained
 
 
+def reranker_retriever(settings: Settings) -> str | None:
+    """The embedder that the reranker comes after; None when none is named and it does not start from the tuned one."""
+    section = reranker(settings)
+    starts = settings.train.embedding is not None and section.base_model == settings.train.embedding.output_dir
+    return section.retriever or (section.base_model if starts else None)
+
+
 def eval_base_reranker(settings: Settings) -> str | None:
     """The reranker before; None when none is named and none is trained."""
     base = settings.train.reranker.base_model if settings.train.reranker else None

@@ -135,6 +135,14 @@ class RerankerSettings(TrainSettings):
     """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau."""
     max_pair_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest pair, query and passage together; the passage is cut."""
+    retriever: Address | None = execution(
+        None,
+        description="Embedder whose lists the reranker will be given; on them its weight beside the embedder's own "
+        "scores is chosen, with the validation queries. Null: the output of `train.embedding` if that is the base "
+        "model; else no weight is chosen, and the reranker counts alone.",
+    )
+    rerank_depth: PositiveInt = 10
+    """So many passages of each list are scored to choose that weight; `eval.rerank_depth` where time allows."""
 
 
 class TrainSections(Section):

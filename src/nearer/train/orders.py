@@ -23,6 +23,7 @@ class Task:
         base: the base model, on this machine.
         dataset_path: the dataset, likewise.
         seed: of every draw.
+        retriever: the embedder that the reranker comes after; None: nobody knows.
     """
 
     model: Literal["embedding", "reranker"]
@@ -30,6 +31,7 @@ class Task:
     base: ModelSource
     dataset_path: Path
     seed: int
+    retriever: ModelSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nearer.errors import InputError
-from nearer.models.source import find_model, known_config, model_state
+from nearer.models.source import ModelSource, find_model, known_config, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
@@ -18,7 +18,7 @@ from nearer.train.orders import Task, is_finished
 if TYPE_CHECKING:
     from nearer.train.place import Place
 
-FORMAT = 2
+FORMATS = {"embedding": 2, "reranker": 3}
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
 
@@ -34,16 +34,26 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
     section = _section(settings, model)
     dataset = store.open(resolve.dataset_of(settings, section.dataset), kind="dataset")
     base = find_model(section.base_model, store=store)
-    where = base.name if base.origin == "hub" else store.resolve(base.name)
     inputs = {
         "dataset": InputEntry(address=dataset.address, fingerprint=dataset.manifest.fingerprint),
-        "base_model": InputEntry(address=where, fingerprint=base.fingerprint),
+        "base_model": _entry(base, store),
     }
+    before = resolve.reranker_retriever(settings) if model == "reranker" else None
+    retriever = find_model(before, store=store) if before else None
+    if retriever is not None:
+        inputs["retriever"] = _entry(retriever, store)
     place = _place(section)
-    fields = section.result_fields()
-    mark = fingerprint(job=f"train {model}", format_version=FORMAT, fields=fields, inputs=inputs, seed=settings.seed)
+    fields, version = section.result_fields(), FORMATS[model]
+    mark = fingerprint(job=f"train {model}", format_version=version, fields=fields, inputs=inputs, seed=settings.seed)
 
-    task = Task(model=model, section=section, base=base, dataset_path=dataset.path, seed=settings.seed)
+    task = Task(
+        model=model,
+        section=section,
+        base=base,
+        dataset_path=dataset.path,
+        seed=settings.seed,
+        retriever=retriever,
+    )
     if place is not None and place.node:
         return _assist(task, place, store, progress, mark=mark)
 
@@ -84,13 +94,19 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
     base_state: str = model_state(section.base_model, store=store)
     if model == "reranker" and settings.train.embedding and section.base_model == settings.train.embedding.output_dir:
         base_state = base_state if base_state == "there" else "made by `train embedding` first"
+    inputs = [
+        PlannedInput(name="dataset", address=store.resolve(address), state=state),
+        PlannedInput(name="base_model", address=section.base_model, state=base_state),
+    ]
+    if model == "reranker" and (retriever := resolve.reranker_retriever(settings)):
+        trained = settings.train.embedding is not None and retriever == settings.train.embedding.output_dir
+        there: str = model_state(retriever, store=store)
+        there = "made by `train embedding` first" if trained and there != "there" else there
+        inputs.append(PlannedInput(name="retriever", address=retriever, state=there))
     demand = demand_of(section, known_config(section.base_model, store=store))
     return Plan(
         job=f"train {model}",
-        inputs=(
-            PlannedInput(name="dataset", address=store.resolve(address), state=state),
-            PlannedInput(name="base_model", address=section.base_model, state=base_state),
-        ),
+        inputs=tuple(inputs),
         output=store.resolve(section.output_dir),
         state=store.foresee(section.output_dir, None),
         notes=(
@@ -100,6 +116,11 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
             *memory_notes(demand),
         ),
     )
+
+
+def _entry(found: ModelSource, store: Store) -> InputEntry:
+    address = found.name if found.origin == "hub" else store.resolve(found.name)
+    return InputEntry(address=address, fingerprint=found.fingerprint)
 
 
 def _processes(demand: Demand) -> str:

@@ -30,6 +30,7 @@ from nearer.train.rows import Material, prepare
 from nearer.train.schedule import evaluation_steps, steps_of
 from nearer.train.states import put_weights
 from nearer.train.trainable import freeze, freeze_unreached, set_dropout
+from nearer.train.weight import lists_of, weigh
 from nearer.train.world import ALONE
 
 _TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
@@ -179,6 +180,8 @@ def publish(task: Task, loaded: Loaded, trained: Trained, directory: Path, *, pr
         contract = replace(contract, chunker=dataset.chunking.chunker, chunk_tokens=dataset.chunking.max_tokens)
         save_reranker(Reranker(contract=contract, model=tuned.model), directory)
     _compare_scores(task, trained, dataset, directory)
+    if task.retriever is not None:
+        trained = replace(trained, facts={**trained.facts, **_weigh(task, dataset, directory, progress=progress)})
     return _built(trained, progress=progress)
 
 
@@ -227,6 +230,42 @@ def _compare_scores(task: Task, trained: Trained, dataset: Dataset, directory: P
             rule=f"read from the disk, its scores differ from those in memory by at most {_TOLERANCE[precision]:g}",
             way_out="this is a fault of nearer or of a library: report it with the settings",
         )
+
+
+def _weigh(task: Task, dataset: Dataset, directory: Path, *, progress: Progress) -> dict[str, Any]:
+    """Choose the weight of the reranker in a directory, and write it into its contract; facts for the manifest."""
+    assert task.retriever is not None  # noqa: S101 - the caller has looked
+    device = task.section.device
+    material = material_of(task, dataset)
+    # Small batches stay in a CPU's cache; a GPU's memory holds more than these anyway.
+    batch_tokens = 2048
+    lists = lists_of(
+        load_embedder(task.retriever, device=device, passage_template=dataset.chunking.template),
+        material.validation,
+        material.texts,
+        batch_tokens=batch_tokens,
+    )
+    source = ModelSource(name=str(directory), path=directory, fingerprint="", origin="directory", revision="")
+    reranker = load_reranker(source, device=device)
+    found = weigh(
+        reranker,
+        lists,
+        material.validation,
+        material.texts,
+        depth=task.section.rerank_depth,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
+    replace(reranker.contract, rerank_weight=found.weight).save(directory)
+    progress.say("weight of the reranker beside its retriever", **found.facts())
+    if found.weight == 0:
+        progress.warn(
+            "the reranker brings nothing: on the validation queries every order that it has a part in is worse than "
+            "the retriever's own, so its weight is 0",
+            without_reranker=round(found.without, 4),
+            reranker_alone=round(found.alone, 4),
+        )
+    return found.facts()
 
 
 def _checkpoint_activations(model: Any, method: Method) -> bool:
