@@ -235,6 +235,7 @@ def small_report() -> dict[str, Any]:
         ks=[1, 3],
         depth=100,
         rerank_depth=30,
+        rerank_weights={},
         alpha=0.8,
         ideal_contexts={"linked": 5, "unlinked": 2},
         models={"base": {"name": "<models>/base", "fingerprint": "f" * 64}},
