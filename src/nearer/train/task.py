@@ -260,8 +260,8 @@ def _weigh(task: Task, dataset: Dataset, directory: Path, *, progress: Progress)
     progress.say("weight of the reranker beside its retriever", **found.facts())
     if found.weight == 0:
         progress.warn(
-            "the reranker brings nothing: on the validation queries every order that it has a part in is worse than "
-            "the retriever's own, so its weight is 0",
+            "the reranker brings nothing: on the validation queries no order that it has a part in is better than the "
+            "retriever's own, so its weight is 0",
             without_reranker=round(found.without, 4),
             reranker_alone=round(found.alone, 4),
         )
