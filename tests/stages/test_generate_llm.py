@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from llm_server import DUPLICATE, Script, ScriptedLlm
+from safetensors.torch import load_file, save_file
 
 from nearer.corpus.dataset import Dataset
 from nearer.corpus.leak import find_leaks
@@ -15,7 +17,7 @@ from nearer.generate.run import plan, run
 from nearer.progress import Silent
 from nearer.settings.model import Settings
 from nearer.store import Manifest, open_store
-from nearer.testing import korean_documents, tiny_embedder
+from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
 
 SETTINGS: dict[str, Any] = {
     "documents": "data/documents.jsonl",
@@ -170,6 +172,29 @@ def test_the_users_queries_get_passages_that_answer_them(job: Job) -> None:
     assert rows
     assert all(row["ideal_answer"] and row["ideal_context"] for row in rows)
     assert [sample["query_id"] for sample in job.audit["dropped"]["no-ideal-context"]["samples"]] == ["99"]
+
+
+def cross_encoder(directory: Path, *, bias: float) -> None:
+    weights = tiny_cross_encoder(directory) / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["classifier.bias"] = torch.full_like(tensors["classifier.bias"], bias)
+    save_file(tensors, weights, metadata={"format": "pt"})
+
+
+def test_a_cross_encoder_says_what_is_answered(job: Job) -> None:
+    """In the language model's place, which is not asked then; above 0 is answered."""
+    cross_encoder(job.directory / "cross", bias=100.0)
+    with ScriptedLlm(Script()) as server:
+        job(server.url, reranker="cross", llm={"answerable_by": "reranker"})
+        assert "not-answered" not in job.audit["dropped"]
+        kept, calls = set(job.dataset().queries), len(server.calls)
+        job(server.url, overwrite=True, llm={"answerable_by": "nobody"})
+        assert (set(job.dataset().queries), len(server.calls)) == (kept, calls)
+        job(server.url, overwrite=True, llm={"answerable_by": "llm"})
+        assert len(server.calls) > calls
+        cross_encoder(job.directory / "cross", bias=-100.0)
+        with pytest.raises(InputError, match="quer"):
+            job(server.url, overwrite=True, reranker="cross", llm={"answerable_by": "reranker"})
 
 
 def test_pods_share_the_calls_and_the_last_makes_the_dataset(

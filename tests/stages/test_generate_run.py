@@ -14,12 +14,12 @@ from nearer.corpus.dataset import Dataset
 from nearer.errors import ArtifactExists, InputError
 from nearer.generate.run import plan, run
 from nearer.models.contract import render_passage
-from nearer.models.load import load_embedder
+from nearer.models.load import load_embedder, load_reranker
 from nearer.models.source import find_model
 from nearer.progress import Silent
 from nearer.settings.model import Settings
 from nearer.store import Store, open_store
-from nearer.testing import korean_documents, tiny_embedder
+from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,33 @@ def test_other_settings_do_not_replace_it_unless_told(files: Path, tmp_path: Pat
     copy.write_bytes((files / "documents.jsonl").read_bytes())
     moved = settings(files, tmp_path, documents=str(copy), test_share=0.3)
     assert run(moved, store(tmp_path), Silent()).fingerprint != first.fingerprint
+
+
+def test_a_cross_encoder_judges_where_it_is_asked_to(files: Path, tmp_path: Path) -> None:
+    """Every mined negative carries the cross-encoder's own score of its pair; another judge is other work."""
+    reranker = str(tiny_cross_encoder(tmp_path / "cross"))
+    mined = {"per_query": 3, "depth": 15, "max_share_of_positive": 1.2, "teacher": "reranker"}
+    manifest = run(settings(files, tmp_path, negatives=mined, reranker=reranker), store(tmp_path), Silent())
+    assert "reranker" in manifest.inputs
+    dataset = Dataset.load(store(tmp_path).open("datasets/d", kind="dataset").path)
+    found = [(query, one) for query, negatives in dataset.negatives.items() for one in negatives if one.corpus_id]
+    assert found
+    passages = [dataset.passages[one.corpus_id] for _, one in found]
+    pairs = [
+        (
+            dataset.queries[query].text,
+            render_passage(dataset.chunking.template, title=each.title, path=each.path, text=each.text),
+        )
+        for (query, _), each in zip(found, passages, strict=True)
+    ]
+    scored = load_reranker(find_model(reranker, store=store(tmp_path))).score(pairs)
+    audit = json.loads((tmp_path / "datasets/d/audit.json").read_text(encoding="utf-8"))
+    zero = audit["mining"]["teacher_zero"]
+    assert scored.tolist() == pytest.approx([zero + one.score for _, one in found], abs=1e-4)
+    with pytest.raises(ArtifactExists):
+        run(settings(files, tmp_path), store(tmp_path), Silent())
+    with pytest.raises(InputError, match=r"generate\.reranker names none"):
+        run(settings(files, tmp_path, negatives=mined), store(tmp_path), Silent())
 
 
 def test_wrong_documents_are_told_before_the_model_is_loaded(files: Path, tmp_path: Path) -> None:
