@@ -66,6 +66,7 @@ bench: setup ## benchmarks against named peers (KOREAN_HELP=path/to/documents.js
 	$(BIN)/python tests/bench/s3.py
 	$(BIN)/python tests/bench/eval.py
 	$(BIN)/python tests/bench/mining.py $(KOREAN_HELP)
+	$(BIN)/python tests/bench/train.py $(KOREAN_HELP)
 	$(BIN)/python tests/bench/korean_help.py $(KOREAN_HELP)
 
 image: ## build the image with podman, docker or buildah (FLAVOUR, IMAGE, BASE_IMAGE), and print its layers

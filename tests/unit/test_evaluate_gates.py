@@ -103,6 +103,16 @@ def test_the_reranker_must_beat_no_reranking(interval: tuple[float, float, float
     assert found("reranker", changes=[one], rules=replace(RULES, reranker_beats_none=False)) is None
 
 
+def test_a_reranker_that_counts_for_nothing_is_called_that() -> None:
+    """Its weight is 0, so every list is the one that it was given: not a difference of 0.0 points."""
+    same = replace(change(0.0, 0.0, 0.0), wins=0, losses=0, ties=100)
+    one = Change(before="tuned-hybrid", after="tuned-hybrid+reranker", by_measure={"nDCG@10": same}, adjusted=None)
+    check = found("reranker", changes=[one])
+    assert check is not None
+    assert check.state == "fail"
+    assert "brings nothing" in check.sentence
+
+
 @pytest.mark.parametrize(
     ("difference", "high", "groups", "expected"),
     [(-0.1, -0.05, 50, "fail"), (-0.1, 0.02, 50, "pass"), (-0.02, -0.01, 50, "pass"), (-0.1, -0.05, 20, "pass")],

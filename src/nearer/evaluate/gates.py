@@ -91,6 +91,9 @@ def gates(
 def _must_beat(name: str, found: Comparison, pair: tuple[str, str], rules: Rules) -> Check:
     """Above zero is enough here: the minimum effect is asked of the whole, not of each part."""
     state = rule(found, minimum=0.0, confidence=rules.confidence)
+    if name == "reranker" and found.ties == found.queries:
+        told = f"{pair[1]} does no better or worse than {pair[0]} on any query: the reranker brings nothing"
+        return Check(name=name, state=state, sentence=f"{told} (its weight may be 0: rerank_weight of its contract).")
     words = {"pass": "beats", "fail": "does not beat", "unclear": "is not shown to beat"}[state]
     told = f"{pair[1]} {words} {pair[0]}: {rules.measure} {effect(found, confidence=rules.confidence)}."
     return Check(name=name, state=state, sentence=told)
