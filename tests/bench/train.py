@@ -42,7 +42,7 @@ import json, sys
 from pathlib import Path
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 rows, target, steps, batch, tokens, scale, rate, seed = json.loads(sys.argv[1])
 model = SentenceTransformer("models/multilingual-e5-small", device="cpu")
