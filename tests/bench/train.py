@@ -27,6 +27,7 @@ import sys
 import time
 from pathlib import Path
 
+import korean_help
 import yaml
 
 from nearer.cli.app import run
@@ -63,14 +64,7 @@ def settings(documents: Path, *, name: str, steps: int, freeze: dict[str, object
     """Ours, in the words of a settings file."""
     return {
         "seed": SEED,
-        "generate": {
-            "documents": str(documents),
-            "sources": ["headings"],
-            "output_dir": "datasets/help",
-            "test_share": 0.35,
-            "chunk": {"max_tokens": 200},
-            "negatives": {"per_query": 5},
-        },
+        "generate": korean_help.settings(documents, SEED)["generate"],
         "train": {
             "embedding": {
                 "base_model": MODEL,
