@@ -92,23 +92,12 @@ class Transport:
         finally:
             response.close()
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        body: Object | None,
-        content_type: str,
-        silence_seconds: float,
-    ) -> Any:
-        """One attempt, two if the credentials ran out; the open response."""
+    def _request(self, method: str, path: str, **how: Any) -> Any:
+        """One attempt (see `_attempt`), two if the credentials ran out; the open response."""
         connection = self._connection
 
         def attempt(by: Connection) -> Any:
-            return self._attempt(
-                by, method, path, query=query, body=body, content_type=content_type, silence_seconds=silence_seconds
-            )
+            return self._attempt(by, method, path, **how)
 
         try:
             return attempt(connection)
@@ -131,6 +120,7 @@ class Transport:
         content_type: str,
         silence_seconds: float,
     ) -> Any:
+        """One request over a connection; the open response."""
         client = connection.client
         headers = {"Accept": "application/json, */*", **({"Content-Type": content_type} if body else {})}
         request = client.param_serialize(
