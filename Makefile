@@ -17,6 +17,10 @@ BUILDER ?= $(eval BUILDER := $(shell for tool in podman docker buildah; do $$too
 # Tests say what they say with one thread a process: small models lose time to more.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
+# The packages are installed without byte code, which halves the set-up: what is imported is compiled once, if it may be.
+# (Where this is set, as in many containers, sentence-transformers takes three times as long to import, at every start.)
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full e2e check format schema golden bench image lock clean
 
