@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -97,10 +98,19 @@ def share_cores() -> None:
 def release_memory() -> None:
     """Give back what models, optimizers and graphs that are no longer used have left behind.
 
-    Models and trainers refer to themselves in circles, so they live on until the collector comes by.
+    Models and trainers refer to themselves in circles, so they live on until the collector comes by. The first call,
+    which should come after the imports, sets aside what is there: a million objects of modules that are never freed,
+    and that each collection took 0.4 s to go through.
     """
+    _set_modules_aside()
     gc.collect()
     trim_heap()
+
+
+@cache
+def _set_modules_aside() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def trim_heap() -> None:

@@ -49,7 +49,7 @@ def _compete(root, endpoint, disk, fingerprint, rounds, barrier, results):
             results.put((number, fingerprint, "lost", str(error)))
 
 
-@pytest.mark.parametrize("rounds", [8, pytest.param(100, marks=FULL)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=FULL)])
 def test_of_racing_publishers_exactly_one_wins(s3_endpoint, s3_root, clean, tmp_path, rounds):  # noqa: PLR0917, RUF100
     """Three processes publish other content at once: one wins, the losers are told its fingerprint, it verifies."""
     names = ["aaaa", "bbbb", "cccc"]
@@ -84,7 +84,7 @@ def _overwrite(root, endpoint, disk, name, rounds):
         publish(store, "models/m", files_of(f"{name}{number}"), f"{name}{number}")
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=FULL)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=FULL)])
 def test_after_racing_overwriters_one_whole_artifact_stands(s3_endpoint, s3_root, clean, tmp_path, rounds):  # noqa: PLR0917, RUF100
     """Two processes overwrite again and again, none fails, and what stands in the end is of one of them, whole."""
     processes = [
@@ -129,7 +129,7 @@ def _pause_and_revive(root, endpoint, disk, clean, number, when, *, overwrite):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=FULL)])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=FULL)])
 def test_a_paused_publisher_comes_back(s3_endpoint, s3_root, clean, tmp_path, overwrite, step):
     """Paused before or after any request while another publishes: one wins, the other is told, the winner verifies."""
     points = itertools.product(range(1, UNTIL_DONE), ("before", "after"))

@@ -5,16 +5,17 @@ that kill points are enumerated and repeatable instead of timed.
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .forked import Ended, processes, run
 
 STAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "generate": (("generate",), "datasets/d"),
@@ -25,23 +26,12 @@ STAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "reindex": (("reindex",), "indexes/i"),
 }
 CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.move"}
-PRELOAD = ["nearer.cli.app", "torch", "sentence_transformers", "datasets", "bm25s", "kiwipiepy", "faiss", "ir_measures"]
-
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(PRELOAD)
 
 
-def child(directory: str, arguments: list[str], kill_at: int, answer: Any) -> None:
-    """Run a command line; SIGKILL at the given count of changes below the directory (0: never)."""
-    os.chdir(directory)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    log = os.open("child.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    count = 0
+def die(directory: str, at: int, count: Any) -> None:
+    """SIGKILL at the given number of changes below the directory (0: never); counts them."""
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal count
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
         if not writes and event not in CHANGES:
             return
@@ -49,33 +39,18 @@ def child(directory: str, arguments: list[str], kill_at: int, answer: Any) -> No
             (directory, "./", "models", "datasets")
         ):
             return
-        count += 1
-        if count == kill_at:
+        count.value += 1
+        if count.value == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    from nearer.cli.app import run
-
-    answer.send((run(arguments), count))
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    changes: int
-    log: str
-
-
-def run_child(directory: Path, arguments: tuple[str, ...], kill_at: int = 0) -> Ended:
-    ours, theirs = processes.Pipe(duplex=False)
-    process = processes.Process(target=child, args=(str(directory), list(arguments), kill_at, theirs))
-    process.start()
-    theirs.close()
-    process.join()
-    code, changes = (process.exitcode, 0) if process.exitcode else ours.recv()
-    log = directory / "child.log"
-    text = log.read_text(encoding="utf-8") if log.exists() else ""
-    return Ended(code=code if code is not None else -1, changes=changes, log=text)
+def run_child(directory: Path, arguments: tuple[str, ...], kill_at: int = 0) -> tuple[Ended, int]:
+    """How it ended, and how many changes it made."""
+    count = processes.RawValue("i", 0)
+    ended = run(directory, *arguments, prepare=partial(die, str(directory), kill_at, count))
+    return ended, count.value
 
 
 def result(directory: Path, address: str) -> dict[str, dict[str, str]]:
@@ -99,9 +74,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
     for number, (arguments, _) in enumerate(STAGES.values(), 1):
         following = top / str(number)
         shutil.copytree(current, following)
-        ended = run_child(following, arguments)
-        assert ended.code == 0, ended.log
-        (following / "changes").write_text(str(ended.changes))
+        ended, changes = run_child(following, arguments)
+        assert ended.code == 0, ended.said
+        (following / "changes").write_text(str(changes))
         current = following
     return top
 
@@ -117,10 +92,10 @@ def check(undisturbed: Path, tmp_path: Path, stage: str, shares: list[float]) ->
     for point in points:
         directory = tmp_path / str(point)
         shutil.copytree(undisturbed / str(number - 1), directory)
-        killed = run_child(directory, arguments, kill_at=point)
-        assert killed.code == -signal.SIGKILL, killed.log
-        again = run_child(directory, arguments)
-        assert again.code == 0, again.log
+        killed, _ = run_child(directory, arguments, kill_at=point)
+        assert killed.code == -signal.SIGKILL, killed.said
+        again, _ = run_child(directory, arguments)
+        assert again.code == 0, again.said
         assert result(directory, address) == expected, f"killed at change {point} of {changes}"
         shutil.rmtree(directory)
     return len(points)

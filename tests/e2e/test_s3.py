@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,8 @@ import pytest
 import yaml
 
 from nearer.store.s3.wire import split
+
+from . import forked
 
 
 @pytest.fixture
@@ -87,16 +86,15 @@ def test_training_goes_on_on_another_machine(cloud, nearer, s3_root, s3_endpoint
     """After SIGTERM, another machine without any local file goes on from the last checkpoint, to the same weights."""
     assert nearer("generate")[0] == 0
     shutil.copytree(cloud / "cache", cloud / "first")
-    slow = ("train", "embedding", "--set", "train.embedding.epochs=4", "--set", "train.embedding.checkpoint_steps=1")
-    command = [sys.executable, "-m", "nearer", *slow, "--set", "store.cache_dir=first"]
-    process = subprocess.Popen(command, cwd=cloud, stderr=subprocess.PIPE, text=True)
+    slow = ("train", "embedding", "--set", "train.embedding.epochs=3", "--set", "train.embedding.checkpoint_steps=2")
+    process, words = forked.start(cloud, *slow, "--set", "store.cache_dir=first")
     deadline = time.monotonic() + 120
-    while not any("/segments/" in name for name in names(s3_root, s3_endpoint)) and process.poll() is None:
+    while not any("/segments/" in name for name in names(s3_root, s3_endpoint)) and process.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 75, said
+    process.terminate()
+    ended = forked.end(process, words)
+    assert ended.code == 75, ended.said
     shutil.rmtree(cloud / "first")
     code, _, said = nearer(*slow, "--set", "store.cache_dir=second")
     assert code == 0, said

@@ -3,17 +3,19 @@
 import ctypes
 import hashlib
 import json
-import os
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+
+from . import forked
 
 Nearer = Callable[..., tuple[int, str, str]]
 DOCUMENTS = Path("data/documents.jsonl")
@@ -222,31 +224,36 @@ def test_wrong_input_is_told_and_loses_nothing(case: Case, user: Path, nearer: N
     assert artifacts(user) == before
 
 
-def child(
-    user: Path, *arguments: str, preexec: Callable[[], None] | None = None, prefix: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*prefix, sys.executable, "-m", "nearer", *arguments],
-        cwd=user,
-        preexec_fn=preexec,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
 
 def test_a_full_disk_is_told_and_loses_nothing(user: Path) -> None:
     """A file that cannot grow ends in exit 2 with words; nothing half-made stands at the output."""
     before = artifacts(user)
-
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
-    done = child(user, "generate", *OTHER, preexec=small_files)
-    assert done.returncode == 2, done.stderr
-    assert "way out" in done.stderr
+    done = forked.run(user, "generate", *OTHER, prepare=small_files)
+    assert done.code == 2, done.said
+    assert "way out" in done.said
     assert artifacts(user) == before
+
+
+def elsewhere(user: Path, place: Path) -> list[str]:
+    """`generate` with its output and its artifacts root in another place."""
+    settings = {
+        "generate.output_dir": place / "d",
+        "artifacts": place,
+        "generate.documents": user / DOCUMENTS,
+        "generate.queries": user / QUESTIONS,
+        "train.embedding.base_model": user / "models/base",
+    }
+    return ["generate", *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
+
+
+def mount_small(place: str) -> None:
+    """In a mount namespace of this process alone."""
+    assert ctypes.CDLL(None).unshare(0x00020000) == 0  # CLONE_NEWNS
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=True)
 
 
 @pytest.mark.skipif(
@@ -258,12 +265,9 @@ def test_no_space_left_is_told(user: Path) -> None:
     small = user / "small"
     small.mkdir()
     before = artifacts(user)
-    script = f'mount -t tmpfs -o size=64k none {small} && exec "$0" "$@"'
-    done = child(user, "generate", "--set", f"generate.output_dir={small}/d", "--set", f"artifacts={small}",
-                 "--set", f"generate.documents={user}/data/documents.jsonl", "--set", f"generate.queries={user}/data/eval.jsonl",
-                 "--set", f"train.embedding.base_model={user}/models/base", prefix=("unshare", "-m", "sh", "-c", script))  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "No space left" in done.stderr
+    done = forked.run(user, *elsewhere(user, small), prepare=partial(mount_small, str(small)))
+    assert done.code == 2, done.said
+    assert "No space left" in done.said
     assert artifacts(user) == before
 
 
@@ -276,9 +280,14 @@ def test_no_permission_is_told(user: Path) -> None:
         for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
             ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 
-    done = child(user, "generate", "--set", f"generate.output_dir={closed}/d", "--set", f"artifacts={closed}",
-                 "--set", f"generate.documents={user}/data/documents.jsonl", "--set", f"generate.queries={user}/data/eval.jsonl",
-                 "--set", f"train.embedding.base_model={user}/models/base", preexec=without_override)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "nearer", *elsewhere(user, closed)],
+        cwd=user,
+        preexec_fn=without_override,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert "closed" in done.stderr
     assert "permissions" in done.stderr

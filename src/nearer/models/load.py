@@ -62,7 +62,7 @@ def load_embedder(
         DoesNotFit: no memory for it.
     """
     refuse_remote_code(source, trust_remote_code=trust_remote_code)
-    process.release_memory()  # of the model before this one
+    _make_room()
     if is_cross_encoder(source):
         raise InputError(
             f"{source.name!r} is a reranker, not an embedder",
@@ -125,7 +125,7 @@ def load_reranker(
     from torch import nn
 
     refuse_remote_code(source, trust_remote_code=trust_remote_code)
-    process.release_memory()  # of the model before this one
+    _make_room()
     ready = is_cross_encoder(source)
     if not ready and not new_head:
         raise InputError(
@@ -159,6 +159,13 @@ def is_cross_encoder(source: ModelSource) -> bool:
     heads = config.get("architectures") or []
     labels = len(config.get("id2label") or {0: ""}) if "num_labels" not in config else config["num_labels"]
     return any(str(head).endswith("ForSequenceClassification") for head in heads) and labels == 1
+
+
+def _make_room() -> None:
+    """Free what the model before this one has left, once all modules are there."""
+    import sentence_transformers  # noqa: F401 - the first release sets modules aside
+
+    process.release_memory()
 
 
 def _device(device: Device) -> str:

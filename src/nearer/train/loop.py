@@ -177,7 +177,7 @@ class _Run:
         with _in_full_precision(self.trainer.model):
             measured = self.world.share(self.validate())
             scores = self.world.share(self.probe())
-        process.release_memory()  # validation's batches are larger than a step's
+        process.trim_heap()  # validation's batches are larger than a step's
         value = measured.mean
         if not math.isfinite(value):
             raise InputError(
