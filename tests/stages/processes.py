@@ -58,7 +58,8 @@ def train(case, rank):
     store = open_store(root)
     section = settings.train.embedding if kind == "embedding" else settings.train.reranker
     work_task = orders.Task(model=kind, section=section, base=find_model("base", store=store),
-                          dataset_path=store.open("datasets/dataset").path, seed=7)
+                          dataset_path=store.open("datasets/dataset").path, seed=7,
+                          retriever=find_model(section.retriever, store=store) if getattr(section, "retriever", None) else None)
     plain = case["world"] == 1 and section.deepspeed in ("auto", "none")
     world = ALONE if plain else World.join(cuda=False)
     zero.prepare_cpu()
@@ -120,6 +121,7 @@ def prepare(root: Path, model: str, *, architecture: str = "bert") -> Path:
         tiny_embedder(root / "base", architecture=architecture)  # type: ignore[arg-type]
     else:
         tiny_cross_encoder(root / "base")
+        tiny_embedder(root / "embedder", architecture="bert")
     return root
 
 

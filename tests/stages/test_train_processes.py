@@ -72,9 +72,10 @@ class Matrix:
 
     def compare(self, model: str, architecture: str, *, lora: bool, **more: Any) -> float:
         """The largest difference of a weight, after every weight was seen to move."""
-        with_lora = {"lora": LORA} if lora else {}
-        expected = self.weights(model, architecture, **with_lora)
-        found = self.weights(model, architecture, **{"world": 2, **with_lora, **more})
+        both = {"lora": LORA} if lora else {}
+        both |= {name: more[name] for name in ("loss", "retriever") if name in more}
+        expected = self.weights(model, architecture, **both)
+        found = self.weights(model, architecture, **{"world": 2, **both, **more})
         assert expected.keys() == found.keys()
         assert all(value.numel() for value in found.values())
         return max(float((found[name] - value).abs().max()) for name, value in expected.items())
@@ -88,7 +89,11 @@ def matrix(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Ma
 SAMPLE: list[Any] = [
     pytest.param("embedding", "gpt_neox", {"deepspeed": "none", "lora": True, "chunk_size": 2}, marks=FULL),
     ("embedding", "gpt_neox", {"deepspeed": "zero3", "lora": False, "chunk_size": 2, "activation_checkpointing": True}),
-    ("reranker", "bert", {"deepspeed": "zero2", "lora": False, "chunk_size": 4}),
+    (
+        "reranker",
+        "bert",
+        {"deepspeed": "zero2", "lora": False, "chunk_size": 4, "loss": "listwise", "retriever": "embedder"},
+    ),
 ]
 
 
@@ -105,6 +110,15 @@ def test_two_processes_make_the_model_of_one(
 def test_one_process_alone_may_offload(matrix: Matrix, method: str) -> None:
     """With nobody to divide with: the same model, measured and saved."""
     assert matrix.compare("embedding", "bert", lora=False, world=1, deepspeed=method, chunk_size=3) < 1e-5
+
+
+@FULL
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("method", METHODS)
+def test_lists_of_two_processes_are_those_of_one(matrix: Matrix, method: str, chunk: int | None) -> None:
+    """Answers against their own negatives, from the lists of a retriever that each encodes a part of the texts for."""
+    more = {"deepspeed": method, "chunk_size": chunk, "loss": "listwise", "retriever": "embedder"}
+    assert matrix.compare("reranker", "bert", lora=False, **more) < 1e-5
 
 
 @FULL

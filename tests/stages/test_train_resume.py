@@ -75,7 +75,10 @@ EMBEDDING = {
     "checkpoint_steps": 5,
     "dropout": 0.3,
 }
-RERANKER = {**EMBEDDING, "batch_size": 24, "max_pair_tokens": 96}
+RERANKER = {
+    **EMBEDDING, "batch_size": 24, "max_pair_tokens": 96, "loss": "listwise", "hard_negatives": 2, "random_negatives": 1,
+    "retriever": "embedder", "rerank_depth": 5,
+}  # fmt: skip
 RERANKER.pop("negatives_per_query")
 SECTIONS = {"embedding": EMBEDDING, "reranker": RERANKER}
 
@@ -97,6 +100,8 @@ def prepare(root: Path, model: str) -> Path:
         build=build,
     )
     (tiny_embedder if model == "embedding" else tiny_cross_encoder)(root / "base")
+    if model == "reranker":
+        tiny_embedder(root / "embedder")
     return root
 
 

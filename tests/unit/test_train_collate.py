@@ -13,6 +13,7 @@ from nearer.train.collate import EmbedderCollator, RerankerCollator, truncated_s
 from nearer.train.loss import POSITIVE, ContrastiveLoss, PairLoss
 from nearer.train.rows import Material, prepare
 from nearer.train.schedule import Schedule
+from nearer.train.world import World
 
 
 def source_of(path: Path) -> ModelSource:
@@ -113,6 +114,34 @@ def test_groups_of_pairs_change_no_loss(material: Material, tmp_path: Path) -> N
         assert all("token_type_ids" in group for group in batch.values())
     assert labels[0].sum() == labels[1].sum() == 4
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(("size", "chunk"), [(1, None), (2, None), (3, 2), (5, 3)])
+def test_lists_stay_whole_in_every_process(material: Material, tmp_path: Path, size: int, chunk: int | None) -> None:
+    """All processes together have the step's pairs once, each list in one process, and all lists count 1 together."""
+    reranker = load_reranker(source_of(tiny_cross_encoder(tmp_path)))
+    schedule = Schedule(material=material, hard=1, random=2, seed=3)
+    expected = {(pair.query_id, pair.key) for pair in schedule.pairs(1, count=16)}
+    texts: list[tuple[int, ...]] = []
+    counted = 0.0
+    for rank in range(size):
+        collator = RerankerCollator(
+            material=material, schedule=schedule, tokenizer=reranker.model.tokenizer, pairs=16, query_prefix="",
+            passage_prefix="", max_pair_tokens=256, groups=size == 1, lists=True, world=World(rank=rank, size=size),
+            chunk=chunk, plain=size == 1,
+        )  # fmt: skip
+        batch = collator([{"step": 1}])
+        labels = batch.pop("label")
+        rows = [tuple(row) for group in batch.values() for row in group["input_ids"].tolist()]
+        assert len(rows) == len(labels)
+        for number in labels[:, 2].unique():
+            of_list = labels[:, 2] == number
+            assert (int(of_list.sum()), float(labels[of_list, 0].sum())) == (4, 1.0)
+        counted += float(labels[labels[:, 0] > 0, 1].sum())
+        if float(labels[:, 1].sum()):  # else it only goes along
+            texts += rows
+    assert counted == pytest.approx(1.0)
+    assert len(texts) == len(expected) == 16
 
 
 def test_long_texts_are_cut_and_counted(material: Material, embedder: Embedder) -> None:

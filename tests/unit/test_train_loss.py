@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from nearer.models.load import load_embedder, load_reranker
 from nearer.models.source import ModelSource
 from nearer.testing import korean_documents, tiny_cross_encoder, tiny_embedder
-from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE, ContrastiveLoss, PairLoss, contrast
+from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE, ContrastiveLoss, ListLoss, PairLoss, contrast
 from nearer.train.world import ALONE
 
 
@@ -105,6 +106,45 @@ def test_the_pair_loss_is_binary_cross_entropy(tmp_path: Path) -> None:
     features = [model.preprocess([(queries[row], texts[row]) for row in group]) for group in groups]
     ours = PairLoss(model, positive_weight=2.0)(features, labels, prompt=None, task=None)
     assert float(ours.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+
+
+class Said(torch.nn.Module):
+    """A cross-encoder whose logits are given."""
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"scores": features["logits"][:, None]}
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6), parts=st.integers(1, 3), data=st.randoms())
+def test_the_listwise_loss_is_its_formula_however_it_is_cut(sizes: list[int], parts: int, data: Any) -> None:
+    """Lists of any lengths, pairs in any order and in any groups, lists over several processes: loss and gradient."""
+    pairs = [(number, place) for number, size in enumerate(sizes) for place in range(size)]  # place 0: the answer
+    scores = {pair: data.uniform(-30, 30) for pair in pairs}
+    data.shuffle(pairs)
+    logits = torch.tensor([scores[pair] for pair in pairs], dtype=torch.double, requires_grad=True)
+    each = [
+        torch.nn.functional.cross_entropy(
+            torch.stack([logits[pairs.index((number, place))] for place in range(size)]), torch.tensor(0)
+        )
+        for number, size in enumerate(sizes)
+    ]
+    expected = torch.stack(each).mean()
+    (gradient,) = torch.autograd.grad(expected, logits)
+    loss = ListLoss(Said())
+    said = torch.tensor([[place == 0, 1 / len(sizes), number] for number, place in pairs], dtype=torch.double)
+    cut = data.randrange(len(pairs) + 1)
+    groups = [{"logits": logits[:cut].detach()}, {"logits": logits[cut:].detach()}]
+    assert float(loss(groups, said)) == pytest.approx(float(expected.detach()), abs=1e-4)
+    total, found = 0.0, torch.zeros(len(pairs))
+    for part in range(parts):  # each process has the lists whose number is its own
+        mine = [row for row, (number, _) in enumerate(pairs) if number % parts == part]
+        if mine:
+            value, slope = loss.slopes([logits[mine].detach()], said[mine], world=ALONE)
+            total += float(value)
+            found[mine] = slope.float()
+    assert total == pytest.approx(float(expected.detach()), abs=1e-4)
+    assert torch.allclose(found, gradient.float(), atol=1e-5)
 
 
 @pytest.mark.parametrize("cosine", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from nearer.settings.section import Address, OpenShare, Section, Share, execution
 
@@ -129,10 +129,23 @@ class RerankerSettings(TrainSettings):
     output_dir: Address = execution("models/fine_tuned_reranker", description="Address of the model that is made.")
     batch_size: PositiveInt = 8
     """Query-passage pairs an optimizer step, over all processes."""
+    loss: Literal["binary", "listwise"] = "binary"
+    """`binary`: each pair is an answer or none; `listwise`: the answer against its own negatives, which takes a
+    batch_size of at least one answer with all of them."""
     hard_negatives: Annotated[int, Field(ge=0, le=10)] = 1
-    """Mined hard negatives a positive pair."""
+    """Hard negatives a positive pair."""
     random_negatives: Annotated[int, Field(ge=0, le=10)] = 2
     """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau."""
+    negatives_from: Literal["auto", "dataset", "retriever"] = "auto"
+    """Where hard negatives come from: those that `generate` mined, or the lists of the retriever, which the reranker
+    will be given; `auto`: the latter where the retriever is known."""
+    negatives_depth: PositiveInt = 100
+    """Hard negatives from the retriever's lists come from so many first ranks at the beginning of the curriculum, and
+    from the first `rerank_depth` at its end."""
+    negatives_passages: PositiveInt = 20_000
+    """Those lists are over a seeded sample of the corpus, of so many passages."""
+    curriculum: Share = 0.5
+    """Share of the training over which hard negatives from the retriever's lists take the place of random ones."""
     max_pair_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest pair, query and passage together; the passage is cut."""
     retriever: Address | None = execution(
@@ -142,7 +155,18 @@ class RerankerSettings(TrainSettings):
         "model; else no weight is chosen, and the reranker counts alone.",
     )
     rerank_depth: PositiveInt = 10
-    """So many passages of each list are scored to choose that weight; `eval.rerank_depth` where time allows."""
+    """So many passages of each list are scored to choose that weight, and to choose the best checkpoint;
+    `eval.rerank_depth` where time allows."""
+
+    @model_validator(mode="after")
+    def _one_list_at_least(self) -> RerankerSettings:
+        pairs = 1 + self.hard_negatives + self.random_negatives
+        if self.loss == "listwise" and (pairs == 1 or self.batch_size < pairs):
+            raise ValueError(
+                f"loss: listwise with a batch_size of {self.batch_size} and {pairs - 1} negatives: a step holds at "
+                f"least one answer with its negatives; batch_size: {max(pairs, 2)} or more"
+            )
+        return self
 
 
 class TrainSections(Section):

@@ -16,7 +16,7 @@ import numpy as np
 from nearer.models.encode import pad, tokenize
 from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE
 from nearer.train.rows import Material
-from nearer.train.schedule import Example, Schedule
+from nearer.train.schedule import Example, Pair, Schedule
 from nearer.train.world import ALONE, World
 
 _MIN_ROWS: Final = 8
@@ -148,7 +148,7 @@ class EmbedderCollator:
 
 @dataclass(kw_only=True)
 class RerankerCollator:
-    """Steps of a reranker: groups of pairs, and their labels."""
+    """Steps of a reranker: groups of pairs, and their labels, as `PairLoss` takes them or, with `lists`, `ListLoss`."""
 
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"], init=False)
     material: Material
@@ -159,6 +159,7 @@ class RerankerCollator:
     passage_prefix: str
     max_pair_tokens: int
     groups: bool
+    lists: bool = False
     world: World = ALONE
     chunk: int | None = None
     plain: bool = True
@@ -167,9 +168,11 @@ class RerankerCollator:
         """The tensors of one step, each group a value of its own, as CrossEncoderTrainer passes them on."""
         import torch
 
-        every = self.schedule.pairs(steps[0]["step"], count=self.pairs)
+        every = self._units(self.schedule.pairs(steps[0]["step"], count=self.pairs))
+        parts = [[every[place] for place in self.world.part(len(every), rank)] for rank in range(self.world.size)]
         # A process without a pair, in a step that has few, goes along with one that counts nothing.
-        pairs = [every[place] for place in self.world.part(len(every))] or every[:1]
+        own = parts[self.world.rank] or every[:1]
+        pairs = [pair for unit in own for pair in unit]
         encoded = tokenize(
             self.tokenizer,
             [self.query_prefix + self.material.queries[pair.query_id] for pair in pairs],
@@ -178,7 +181,7 @@ class RerankerCollator:
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]
         if not self.plain:
-            sizes = [max(1, len(self.world.part(len(every), rank))) for rank in range(self.world.size)]
+            sizes = [sum(map(len, part or every[:1])) for part in parts]
             groups = even_groups(lengths, count=group_count(sizes, chunk=self.chunk))
         else:
             groups = length_groups(lengths, min_rows=_MIN_ROWS // 2) if self.groups else [list(range(len(pairs)))]
@@ -186,11 +189,22 @@ class RerankerCollator:
             f"pairs{number}": pad(self.tokenizer, encoded, group) for number, group in enumerate(groups)
         }
         order = [row for group in groups for row in group]
-        batch["label"] = torch.tensor([float(pairs[row].label) for row in order])
-        if not self.plain:
-            share = 1 / len(every) if len(self.world.part(len(every))) else 0.0
-            batch["label"] = torch.stack([batch["label"], torch.full_like(batch["label"], share)], dim=1)
+        labels = torch.tensor([float(pair.label) for pair in pairs])
+        if self.lists or not self.plain:
+            share = 1 / len(every) if parts[self.world.rank] else 0.0
+            labels = torch.stack([labels, torch.full_like(labels, share)], dim=1)
+        if self.lists:
+            numbers = [float(number) for number, unit in enumerate(own) for _ in unit]
+            labels = torch.cat([labels, torch.tensor(numbers)[:, None]], dim=1)
+        batch["label"] = labels[order]
         return batch
+
+    def _units(self, pairs: Sequence[Pair]) -> list[list[Pair]]:
+        """What a process takes as a whole: pairs, or lists, each an answer followed by its negatives."""
+        if not self.lists:
+            return [[pair] for pair in pairs]
+        starts = [place for place, pair in enumerate(pairs) if pair.label]
+        return [list(pairs[start:end]) for start, end in zip(starts, [*starts[1:], len(pairs)], strict=True)]
 
 
 def relation_matrix(

@@ -1,4 +1,4 @@
-"""The two losses: contrastive for embedders, binary for rerankers."""
+"""The losses: contrastive for embedders, binary or listwise for rerankers."""
 
 from __future__ import annotations
 
@@ -149,3 +149,60 @@ class PairLoss(nn.Module):
             loss = (each * labels[:, 1]).sum()
         (gradient,) = torch.autograd.grad(loss, logits)
         return loss.detach() * world.size, gradient
+
+
+class ListLoss(nn.Module):
+    """Softmax cross-entropy of each answer against its own negatives, over a cross-encoder's logits.
+
+    Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in Multi-Stage Retrieval Pipeline" (ECIR), eq. 5: the
+    mean over answers of -log(exp(s(q, p+)) / sum over p in {p+} and the answer's negatives of exp(s(q, p))). With lists
+    of one length it is `cross_entropy` of their logits.
+
+    Args:
+        model: a CrossEncoder with one label.
+    """
+
+    separable: ClassVar[bool] = False
+    """A list may lie in several groups."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Sequence[Mapping[str, Tensor]], labels: Tensor, **_ignored: Any) -> Tensor:
+        """The loss of one step.
+
+        Args:
+            features: the pairs in any number of groups (n rows together).
+            labels: (n, 3): 1.0 where the text answers the query, else 0.0; what the pair's list counts for, all lists
+                together 1; the number of the list.
+        """
+        return _lists(torch.cat([self.outputs(group) for group in features]), labels)
+
+    def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The logits (n,) of one group of pairs."""
+        logits: Tensor = self.model(dict(features))["scores"].float().reshape(-1)
+        return logits
+
+    def slopes(self, outputs: Sequence[Tensor], labels: Tensor, *, world: World) -> tuple[Tensor, Tensor]:
+        """This process's part of the step's loss, and the loss's gradient with respect to its logits.
+
+        Args:
+            outputs: of groups of pairs; without graph.
+            labels: as in `forward`; the lists of all processes count 1 together.
+            world: all processes; none of them is asked.
+        """
+        logits = torch.cat(list(outputs)).detach().requires_grad_()  # (n,)
+        with torch.enable_grad():
+            loss = _lists(logits, labels)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        return loss.detach() * world.size, gradient
+
+
+def _lists(logits: Tensor, labels: Tensor) -> Tensor:
+    answers, shares, lists = labels[:, 0] > 0, labels[:, 1], labels[:, 2].long()
+    count = int(lists.max()) + 1
+    top = logits.new_full((count,), float("-inf")).scatter_reduce(0, lists, logits.detach(), "amax")
+    sums = logits.new_zeros(count).index_add(0, lists, (logits - top[lists]).exp())
+    surprise = sums.log() + top  # (lists,)
+    return ((surprise[lists[answers]] - logits[answers]) * shares[answers]).sum()

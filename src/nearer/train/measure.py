@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,14 +59,19 @@ def retrieval_ndcg(
 
 
 def reranking_ndcg(
-    reranker: Reranker, validation: Validation, texts: Mapping[str, str], *, world: World = ALONE
+    reranker: Reranker,
+    candidates: Mapping[str, Sequence[str]],
+    validation: Validation,
+    texts: Mapping[str, str],
+    *,
+    world: World = ALONE,
 ) -> tuple[Measured, float]:
-    """How well the candidates of the validation queries are ordered; each process scores its part.
+    """How well candidates (query id → keys) are ordered for the validation queries; each process scores its part.
 
     Returns:
         nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
     """
-    places = [(query, key) for query, keys in validation.candidates.items() for key in keys]
+    places = [(query, key) for query, keys in candidates.items() for key in keys]
     pairs = [(validation.queries[query], texts[key]) for query, key in places]
     scores = (
         reranker.score(pairs)
@@ -75,7 +80,7 @@ def reranking_ndcg(
     )
     if not np.isfinite(scores).all():
         return _NO_NUMBER, math.nan
-    run: dict[str, list[Hit]] = {query: [] for query in validation.candidates}
+    run: dict[str, list[Hit]] = {query: [] for query in candidates}
     for (query, key), score in zip(places, scores.tolist(), strict=True):
         run[query].append(Hit(key, score))
     for hits in run.values():

@@ -1,4 +1,4 @@
-"""Training of a reranker: binary classification of query-passage pairs."""
+"""Training of a reranker: classification of query-passage pairs, each by itself or against others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train import shard
 from nearer.train.collate import RerankerCollator, pair_truncated_share
+from nearer.train.lesson import Lesson
 from nearer.train.loop import fit
-from nearer.train.loss import PairLoss
+from nearer.train.loss import ListLoss, PairLoss
 from nearer.train.measure import Measured, reranking_ndcg
 from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.rows import Material
@@ -35,8 +36,7 @@ def train_reranker(
     recipe: Recipe,
     method: Method,
     batch_size: int,
-    hard_negatives: int,
-    random_negatives: int,
+    lesson: Lesson,
     has_head: bool,
     work: WorkArea,
     progress: Progress,
@@ -48,9 +48,8 @@ def train_reranker(
         material: what trains and what validates.
         recipe: how to learn.
         method: how the processes share the work.
-        batch_size: pairs a step, over all processes.
-        hard_negatives: mined negatives a positive pair.
-        random_negatives: random negatives a positive pair.
+        batch_size: pairs a step, over all processes; of whole lists, if they are what is learnt from.
+        lesson: what it learns from.
         has_head: the base model already is a reranker; a fresh head's random weights are never published.
         work: for checkpoints.
         progress: hears of it.
@@ -61,7 +60,14 @@ def train_reranker(
     use_all_cores()
     model = reranker.model
     longest = reranker.contract.max_pair_tokens or 512
-    schedule = Schedule(material=material, hard=hard_negatives, random=random_negatives, seed=recipe.seed)
+    schedule = Schedule(
+        material=material,
+        hard=lesson.hard_negatives,
+        random=lesson.random_negatives,
+        seed=recipe.seed,
+        nearest=lesson.nearest,
+        ease=round(lesson.curriculum * recipe.steps * batch_size / lesson.width) if lesson.nearest else 0,
+    )
     collator = RerankerCollator(
         material=material,
         schedule=schedule,
@@ -71,6 +77,7 @@ def train_reranker(
         passage_prefix=reranker.contract.passage_prefix,
         max_pair_tokens=longest,
         groups=recipe.device == "cpu",
+        lists=lesson.listwise,
         world=method.world,
         chunk=method.chunk,
         plain=method.plain,
@@ -78,25 +85,29 @@ def train_reranker(
     answers = [(material.queries[row.query_id], material.texts[row.positive]) for row in material.rows]
     facts = {
         "rows": len(material.rows),
-        "pairs_a_row": 1 + hard_negatives + random_negatives,
+        "pairs_a_row": lesson.width,
+        "negatives_from": "retriever" if lesson.nearest else "dataset",
         "validation_queries": len(material.validation.queries),
-        "validation_pairs": sum(map(len, material.validation.candidates.values())),
+        "validation_pairs": sum(map(len, lesson.candidates.values())),
         "truncated_pairs": round(pair_truncated_share(model.tokenizer, answers, max_tokens=longest), 4),
     }
     progress.say("training the reranker", steps=recipe.steps, batch_size=batch_size, **facts)
     spread = [0.0]
 
     def validate() -> Measured:
-        value, spread[0] = reranking_ndcg(reranker, material.validation, material.texts, world=method.world)
+        value, spread[0] = reranking_ndcg(
+            reranker, lesson.candidates, material.validation, material.texts, world=method.world
+        )
         return value
 
+    # As many negatives as there are share the weight of one positive: the base rate is one half.
+    loss = ListLoss(model) if lesson.listwise else PairLoss(model, positive_weight=float(max(1, lesson.width - 1)))
     result = fit(
         model,
         trainer_class=CrossEncoderTrainer,
         arguments_class=CrossEncoderTrainingArguments,
         collator=collator,
-        # As many negatives as there are share the weight of one positive: the base rate is one half.
-        loss=PairLoss(model, positive_weight=float(max(1, hard_negatives + random_negatives))),
+        loss=loss,
         validate=validate,
         probe=lambda: probe_reranker(reranker, material, world=method.world),
         recipe=recipe,

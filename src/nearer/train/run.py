@@ -18,7 +18,7 @@ from nearer.train.orders import Task, is_finished
 if TYPE_CHECKING:
     from nearer.train.place import Place
 
-FORMATS = {"embedding": 2, "reranker": 3}
+FORMATS = {"embedding": 2, "reranker": 4}
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
 
@@ -42,6 +42,13 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
     retriever = find_model(before, store=store) if before else None
     if retriever is not None:
         inputs["retriever"] = _entry(retriever, store)
+    elif model == "reranker" and section.negatives_from == "retriever":
+        raise InputError(
+            "negatives_from: retriever, and no retriever",
+            where="train.reranker.negatives_from",
+            rule="the lists are those of the embedder that the reranker will come after",
+            way_out="train.reranker.retriever: its address, or negatives_from: dataset",
+        )
     place = _place(section)
     fields, version = section.result_fields(), FORMATS[model]
     mark = fingerprint(job=f"train {model}", format_version=version, fields=fields, inputs=inputs, seed=settings.seed)
@@ -112,10 +119,20 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
         notes=(
             f"{section.epochs:g} epochs in batches of {section.batch_size}",
             f"{section.val_split:g} of the training queries validate",
+            *_negatives(settings, model),
             f"{_processes(demand)}; a checkpoint every {section.checkpoint_steps} steps",
             *memory_notes(demand),
         ),
     )
+
+
+def _negatives(settings: Settings, model: Model) -> tuple[str, ...]:
+    """Where a reranker's come from."""
+    if model == "embedding":
+        return ()
+    retriever, asked = resolve.reranker_retriever(settings), resolve.reranker(settings).negatives_from
+    source = f"the lists of {retriever}" if retriever and asked != "dataset" else "what `generate` mined"
+    return (f"hard negatives from {source}",)
 
 
 def _entry(found: ModelSource, store: Store) -> InputEntry:

@@ -42,12 +42,17 @@ class Schedule:
         hard: mined negatives a row; filled up with random ones where there are too few.
         random: random negatives a row, beside.
         seed: of order, rotation and random negatives.
+        nearest: of lists that are drawn from instead of rotated through, best first: how many of a list count in the
+            end; at the beginning all do.
+        ease: examples over which hard negatives take the place of random ones, and come from ever fewer ranks.
     """
 
     material: Material
     hard: int
     random: int
     seed: int
+    nearest: int | None = None
+    ease: int = 0
     _order: tuple[int, list[int]] | None = field(default=None, init=False)
 
     def example(self, position: int) -> Example:
@@ -59,7 +64,8 @@ class Schedule:
             random.Random(f"order {self.seed} {epoch}").shuffle(order)
             self._order = (epoch, order)
         number = self._order[1][place]
-        return Example(row=rows[number], negatives=self._negatives(number, epoch))
+        share = min(1.0, position / self.ease) if self.ease else 1.0
+        return Example(row=rows[number], negatives=self._negatives(number, epoch, share))
 
     def batch(self, step: int, *, rows: int) -> list[Example]:
         """The examples of a step (from 0), `rows` each; the last ones of an epoch share a step with the next epoch."""
@@ -78,11 +84,17 @@ class Schedule:
             found += [pair for place, pair in enumerate(pairs, start=first) if place // count == step]
         return found
 
-    def _negatives(self, number: int, epoch: int) -> tuple[str, ...]:
+    def _negatives(self, number: int, epoch: int, share: float) -> tuple[str, ...]:
         row = self.material.rows[number]
-        mined = list(self.material.negatives[row.query_id])
-        random.Random(f"rotation {self.seed} {number}").shuffle(mined)
-        chosen = rotate(mined, count=self.hard, turn=epoch)
+        known = list(self.material.negatives[row.query_id])
+        count = round(self.hard * share)
+        if self.nearest is None:
+            random.Random(f"rotation {self.seed} {number}").shuffle(known)
+            chosen = rotate(known, count=count, turn=epoch)
+        else:
+            ranks = round(len(known) + (min(self.nearest, len(known)) - len(known)) * share)
+            first = known[: max(ranks, count)]
+            chosen = random.Random(f"ranks {self.seed} {epoch} {number}").sample(first, min(count, len(first)))
         draw = random.Random(f"random {self.seed} {epoch} {number}")
         missing = self.hard - len(chosen) + self.random
         chosen += self.material.relations.draw_negatives(

@@ -23,6 +23,7 @@ from nearer.store import Built, WorkArea
 from nearer.train.adapters import Adapters, add_adapters
 from nearer.train.embedding import probe_embedder, train_embedder
 from nearer.train.hardware import choose_precision
+from nearer.train.lesson import prepare_lesson
 from nearer.train.orders import FINISHED, Task
 from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.reranker import probe_reranker, train_reranker
@@ -127,8 +128,14 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
     if section.activation_checkpointing:
         method = replace(method, separate=_checkpoint_activations(model, method))
     reranks = isinstance(loaded.tuned, Reranker)
-    width = 1 + section.hard_negatives + section.random_negatives if reranks else 1
-    batch = section.batch_size if reranks else min(section.batch_size, len(material.rows))
+    batch, width = min(section.batch_size, len(material.rows)), 1
+    if reranks:
+        material, lesson = prepare_lesson(
+            task, dataset, material, world=method.world, device=device, work=work, progress=progress
+        )
+        batch, width = section.batch_size, lesson.width
+        if lesson.listwise:
+            batch -= batch % width
     recipe = _recipe(section, rows=len(material.rows), per_step=batch / width, seed=task.seed, device=device)
     if isinstance(loaded.tuned, Embedder):
         _compare_tokenizers(loaded.tuned, dataset, progress)
@@ -152,8 +159,7 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
             recipe=recipe,
             method=method,
             batch_size=batch,
-            hard_negatives=section.hard_negatives,
-            random_negatives=section.random_negatives,
+            lesson=lesson,
             has_head=is_cross_encoder(task.base),
             work=work,
             progress=progress,
