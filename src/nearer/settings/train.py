@@ -142,8 +142,8 @@ class RerankerSettings(TrainSettings):
     negatives_depth: PositiveInt = 100
     """Hard negatives from the retriever's lists come from so many first ranks at the beginning of the curriculum, and
     from the first `rerank_depth` at its end."""
-    negatives_passages: PositiveInt = 20_000
-    """Those lists are over a seeded sample of the corpus, of so many passages."""
+    negatives_passages: PositiveInt = 10_000
+    """Those lists are over so many passages: mined hard negatives first, then a seeded sample of the corpus."""
     curriculum: Share = 0.5
     """Share of the training over which hard negatives from the retriever's lists take the place of random ones."""
     max_pair_tokens: Annotated[int, Field(ge=16)] = 256

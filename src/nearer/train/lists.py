@@ -45,13 +45,29 @@ def kept_lists(work: WorkArea) -> Lists | None:
     if _FILE in work.shared():
         work.bring(_FILE)
     path = work.path / _FILE
-    return Lists(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    keys = raw.pop("keys")
+    return Lists(
+        **{
+            name: {query: [keys[number] for number in ranks] for query, ranks in ranked.items()}
+            for name, ranked in raw.items()
+        }
+    )
 
 
 def keep_lists(lists: Lists, work: WorkArea) -> None:
-    """Leave them for a run that goes on."""
+    """Leave them for a run that goes on; each key is written once, because it stands in many lists."""
+    parts = asdict(lists)
+    keys = sorted({key for ranked in parts.values() for ranks in ranked.values() for key in ranks})
+    number = {key: place for place, key in enumerate(keys)}
+    raw = {
+        name: {query: [number[key] for key in ranks] for query, ranks in ranked.items()}
+        for name, ranked in parts.items()
+    }
     temporary = Path(f"{work.path / _FILE}.tmp")
-    temporary.write_text(json.dumps(asdict(lists), ensure_ascii=False), encoding="utf-8")
+    temporary.write_text(json.dumps({"keys": keys, **raw}, ensure_ascii=False), encoding="utf-8")
     temporary.rename(work.path / _FILE)
     work.share(_FILE)
 
@@ -63,17 +79,14 @@ def retrieve(
 
     Args:
         embedder: the retriever.
-        material: queries and texts; its mined negatives are among those that are ranked.
+        material: queries and texts.
         depth: ranks of a list of negatives.
         rerank_depth: ranks of a list of candidates.
-        passages: the lists of negatives are over a sample of so many.
+        passages: the lists of negatives are over so many texts: mined negatives first, then a sample of the pool.
         seed: of the sample.
         world: all processes; each encodes its part.
     """
-    mined = {key for keys in material.negatives.values() for key in keys}
-    pool = list(material.pool)
-    sample = random.Random(f"lists {seed}").sample(pool, passages) if len(pool) > passages else pool
-    trains = sorted(mined.union(sample))
+    trains = _training_texts(material, most=passages, draw=random.Random(f"lists {seed}"))
     validates = material.validation.passages
     texts = sorted({*trains, *validates})
     place = {key: row for row, key in enumerate(texts)}
@@ -92,6 +105,16 @@ def retrieve(
         },
         candidates=ranked(material.validation.queries, validates, rerank_depth),
     )
+
+
+def _training_texts(material: Material, *, most: int, draw: random.Random) -> list[str]:
+    mined = sorted({key for keys in material.negatives.values() for key in keys})
+    others = sorted(set(material.pool).difference(mined))
+    found: list[str] = []
+    for keys in (mined, others):
+        room = most - len(found)
+        found += draw.sample(keys, room) if len(keys) > room else keys
+    return sorted(found)
 
 
 def _encode(embedder: Embedder, texts: list[str], *, queries: bool, world: World) -> np.ndarray:
