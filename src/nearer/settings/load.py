@@ -136,9 +136,9 @@ def _problem(item: Any, document: Document) -> NearerError:
             rule=f"known keys: {', '.join(known)}",
         )
     rule = item["msg"].replace("Input should be", "must be").replace(" or instance of", ", or")
-    return InputError(
-        f"{dotted} is {_without_password(repr(item['input']))}", where=where, rule=rule.removeprefix("Value error, ")
-    )
+    together = item["type"] == "value_error" and isinstance(item["input"], dict)
+    what = f"settings of {dotted} that do not go together" if together else f"{dotted} is {item['input']!r}"
+    return InputError(_without_password(what), where=where, rule=rule.removeprefix("Value error, "))
 
 
 def _without_password(text: str) -> str:

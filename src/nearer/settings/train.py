@@ -163,8 +163,8 @@ class RerankerSettings(TrainSettings):
         pairs = 1 + self.hard_negatives + self.random_negatives
         if self.loss == "listwise" and (pairs == 1 or self.batch_size < pairs):
             raise ValueError(
-                f"loss: listwise with a batch_size of {self.batch_size} and {pairs - 1} negatives: a step holds at "
-                f"least one answer with its negatives; batch_size: {max(pairs, 2)} or more"
+                f"with loss: listwise a step holds at least one answer with its negatives, here {pairs} pairs, and "
+                f"batch_size is {self.batch_size}; batch_size: {max(pairs, 2)} or more"
             )
         return self
 
