@@ -1,0 +1,232 @@
+"""Which recipe makes retrieval better? Corpora x recipes x seeds, one table.
+
+    python tests/bench/recipes.py CORPUS... [--embedders NAME...] [--rerankers NAME...] [--seeds 13 14 15]
+                                  [--directory recipes-run] [--steps N] [--list]
+
+A corpus is `demo` (the sample that ships with nearer, with questions as people ask them), a JSON lines file of documents
+(its headings are the queries), or a directory in BEIR's or the guide's form (documents.jsonl, eval.jsonl). Base model is
+multilingual-e5-small, from a package.
+
+Each recipe is what is written below, over what all have in common; what is chosen while it trains is chosen on
+validation. Rerankers start from, and come after, the embedder of the first recipe that is named. The table says nDCG@10
+on the test queries, mean over seeds, before and after (of an embedder: the base model; of a reranker: the tuned
+embedder's own list), the relative difference with its paired 95 % interval (each query's mean over seeds, resampled by
+group of documents), and the CPU-minutes of training a seed. Artifacts are found again by their fingerprints, so a run that was
+stopped goes on, and another recipe costs only itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nearer.cli.app import run
+from nearer.corpus.dataset import Dataset
+from nearer.demo import e5
+from nearer.ranking.compare import compare
+
+MEASURE = "nDCG@10"
+MODEL = "models/multilingual-e5-small"
+EMBEDDER: dict[str, Any] = {
+    "base_model": MODEL, "epochs": 1, "batch_size": 32, "learning_rate": 8e-5, "scale": 50, "dropout": 0,
+    "max_query_tokens": 32, "max_passage_tokens": 64, "negatives_per_query": 1, "max_steps": 40,
+    "evaluations_per_epoch": 1, "validation_queries": 150, "validation_passages": 400,
+    "freeze": {"embeddings": True, "layers": 4},
+}  # fmt: skip
+RERANKER: dict[str, Any] = {
+    "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96, "max_steps": 240,
+    "evaluations_per_epoch": 1, "validation_queries": 100, "freeze": {"embeddings": True, "layers": 4},
+    "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20, "negatives_passages": 2000,
+}  # fmt: skip
+EMBEDDERS: dict[str, dict[str, Any]] = {
+    "common": {},
+    "plain": {"learning_rate": 2e-5, "scale": 20, "dropout": None, "freeze": {}, "negatives_per_query": 0},
+    "nothing-frozen": {"freeze": {}},
+    "eight-frozen": {"freeze": {"embeddings": True, "layers": 8}},
+    "no-hard-negative": {"negatives_per_query": 0},
+    "three-hard-negatives": {"negatives_per_query": 3},
+    "slower": {"learning_rate": 2e-5},
+    "warmer": {"scale": 20},
+}
+RERANKERS: dict[str, dict[str, Any]] = {
+    "common": {},
+    "mined": {"negatives_from": "dataset"},
+    "binary": {"loss": "binary"},
+    "binary-mined": {"loss": "binary", "negatives_from": "dataset"},
+    "binary-short": {
+        "loss": "binary", "negatives_from": "dataset", "hard_negatives": 1, "random_negatives": 2, "max_steps": 60,
+    },
+    "no-curriculum": {"curriculum": 0},
+    "no-random": {"hard_negatives": 7, "random_negatives": 0},
+    "from-base": {"base_model": MODEL},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Documents with their queries, and one dataset made of them."""
+
+    name: str
+    generate: Mapping[str, Any]
+
+    @property
+    def dataset(self) -> str:
+        """Its address."""
+        return f"datasets/{self.name}"
+
+
+def corpus_of(word: str) -> Corpus:
+    """What the command line means."""
+    if word == "demo":
+        there = Path("data/demo")
+        there.mkdir(parents=True, exist_ok=True)
+        for name in ("documents.jsonl", "eval.jsonl"):
+            (there / name).write_bytes((resources.files("nearer.demo") / "data" / name).read_bytes())
+        return Corpus(name="demo", generate={**in_folder(there), "chunk": {"max_tokens": 128}})
+    path = Path(word)
+    if path.is_dir():
+        return Corpus(name=path.name, generate=in_folder(path))
+    own: dict[str, Any] = {"documents": str(path), "sources": ["headings"], "test_share": 0.35}
+    return Corpus(name=path.parent.name if path.stem == "documents" else path.stem, generate=own)
+
+
+def in_folder(path: Path) -> dict[str, Any]:
+    """BEIR's files, or the guide's."""
+    documents, questions = path / "documents.jsonl", path / "eval.jsonl"
+    if not documents.exists():
+        return {"documents": str(path)}
+    return {"documents": str(documents), **({"queries": str(questions)} if questions.exists() else {})}
+
+
+def nearer(name: str, document: Mapping[str, Any], *command: str) -> None:
+    """Run a command with a settings file of that name; stop if it fails."""
+    path = Path("settings") / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(document), allow_unicode=True), encoding="utf-8")
+    if code := run([*command, "-c", str(path)]):
+        sys.exit(f"nearer {' '.join(command)} -c {path} ended with {code}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One recipe on one corpus with one seed."""
+
+    corpus: Corpus
+    embedder: str
+    reranker: str | None
+    seed: int
+    steps: int | None
+
+    def values(self) -> tuple[dict[str, float], dict[str, float], float]:
+        """The measure of each test query before and after, and the CPU-minutes that the change took."""
+        limit = {"max_steps": self.steps} if self.steps else {}
+        name = f"{self.corpus.name}-{self.embedder}-{self.seed}"
+        embedder = f"models/{name}"
+        train: dict[str, Any] = {"embedding": {**EMBEDDER, **EMBEDDERS[self.embedder], **limit, "output_dir": embedder}}
+        before, after, output = "base", "tuned", embedder
+        if self.reranker is not None:
+            name = f"{name}-{self.reranker}"
+            before, after, output = "tuned", "tuned+reranker", f"models/{name}"
+            recipe = {"base_model": embedder, "retriever": embedder, **RERANKER, **RERANKERS[self.reranker]}
+            train["reranker"] = {**recipe, **limit, "output_dir": output}
+        document = {
+            "seed": self.seed,
+            "generate": {**self.corpus.generate, "output_dir": self.corpus.dataset},
+            "train": {model: {"dataset": self.corpus.dataset, **section} for model, section in train.items()},
+            "eval": {
+                "dataset": self.corpus.dataset, "output_dir": f"reports/{name}", "rerank_depth": RERANKER["rerank_depth"],
+                "reranked": ["tuned"], "batch_tokens": 2048, "speed_queries": 0,
+            },
+        }  # fmt: skip
+        nearer(name, document, "train")
+        nearer(name, document, "eval")
+        manifest = json.loads(Path(output, "manifest.json").read_text(encoding="utf-8"))
+        report = Path(f"reports/{name}/per_query.jsonl")
+        rows = [json.loads(text) for text in report.read_text(encoding="utf-8").splitlines()]
+        old, new = (
+            {row["query_id"]: row["systems"][system][MEASURE] for row in rows if system in row["systems"]}
+            for system in (before, after)
+        )
+        return old, new, manifest["metrics"]["cpu_seconds"] / 60
+
+
+def groups_of(dataset: Dataset) -> dict[str, str]:
+    """Test query → group of the documents that answer it."""
+    found = {}
+    for judgment in dataset.test:
+        passage = judgment.level == "passage"
+        document = dataset.passages[judgment.target].document_id if passage else judgment.target
+        found[judgment.query_id] = dataset.groups.get(document, document)
+    return found
+
+
+def mean(values: list[dict[str, float]]) -> dict[str, float]:
+    """Each query's mean over seeds."""
+    return {query: sum(of[query] for of in values) / len(values) for query in values[0]}
+
+
+def measure(corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[int], steps: int | None) -> str:
+    """A line of the table."""
+    found = [
+        Trial(corpus=corpus, embedder=embedder, reranker=reranker, seed=seed, steps=steps).values() for seed in seeds
+    ]
+    before, after = mean([old for old, _, _ in found]), mean([new for _, new, _ in found])
+    result = compare(before, after, groups_of(Dataset.load(Path(corpus.dataset))), seed=seeds[0])
+    minutes = sum(each for _, _, each in found) / len(found)
+    recipe = embedder if reranker is None else f"{embedder} + {reranker}"
+    return (
+        f"{corpus.name:<20} {recipe:<32} {minutes:>5.1f}  {result.before:.4f} -> {result.after:.4f}  "
+        f"{result.relative:+.1%} ({result.relative_low:+.1%} to {result.relative_high:+.1%}), "
+        f"{result.queries} queries, {result.groups} groups"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="*", metavar="CORPUS")
+    parser.add_argument("--embedders", nargs="+", default=["common"], choices=EMBEDDERS, metavar="NAME")
+    parser.add_argument("--rerankers", nargs="*", default=[], choices=RERANKERS, metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
+    parser.add_argument("--directory", default="recipes-run", type=Path)
+    parser.add_argument("--steps", type=int, help="at most so many steps, to try the bench itself")
+    parser.add_argument("--list", action="store_true", help="show the recipes and leave")
+    options = parser.parse_args()
+    if options.list:
+        sys.stdout.write(yaml.safe_dump({"embedders": EMBEDDERS, "rerankers": RERANKERS}, sort_keys=False))
+        return
+    words = [word if word == "demo" else str(Path(word).resolve()) for word in options.corpora]
+    if missing := [word for word in words if word != "demo" and not Path(word).exists()]:
+        parser.error(f"there is no {missing[0]}")
+    if not words:
+        parser.error("name a corpus: demo, a file of documents, or a directory")
+    options.directory.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.directory)
+    if not Path(MODEL).exists():
+        e5.convert(e5.package_file(), Path(MODEL))
+    lines = []
+    for corpus in map(corpus_of, words):
+        made = {**corpus.generate, "output_dir": corpus.dataset, "negatives": {"per_query": 5}}
+        made.setdefault("chunk", {"max_tokens": 200})
+        document = {"seed": options.seeds[0], "generate": made, "train": {"embedding": {"base_model": MODEL}}}
+        nearer(corpus.name, document, "generate")
+        chosen = [(name, None) for name in options.embedders]
+        chosen += [(options.embedders[0], name) for name in options.rerankers]
+        for embedder, reranker in chosen:
+            lines.append(measure(corpus, embedder, reranker, seeds=options.seeds, steps=options.steps))
+            shutil.rmtree(Path("settings"), ignore_errors=True)
+            sys.stdout.write(lines[-1] + "\n")
+    sys.stdout.write(f"\n{MEASURE}, seeds {options.seeds}; CPU-minutes of training a seed\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
