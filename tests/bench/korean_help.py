@@ -66,13 +66,17 @@ def settings(documents: Path, seed: int) -> dict[str, object]:
                 "learning_rate": 6e-5,
                 "dropout": 0,
                 "max_pair_tokens": 96,
-                "max_steps": 60,
+                "loss": "listwise",
+                "hard_negatives": 6,
+                "random_negatives": 1,
+                "rerank_depth": 20,
+                "max_steps": 240,
                 "evaluations_per_epoch": 1,
                 "validation_queries": 100,
                 "freeze": {"embeddings": True, "layers": 4},
             },
         },
-        "eval": {"output_dir": f"reports/{seed}", "rerank_depth": 10, "reranked": ["tuned"], "batch_tokens": 2048},
+        "eval": {"output_dir": f"reports/{seed}", "rerank_depth": 20, "reranked": ["tuned"], "batch_tokens": 2048},
     }
 
 
@@ -103,7 +107,7 @@ def main() -> None:
     os.chdir(options.directory)
     if not Path("models/multilingual-e5-small").exists():
         e5.convert(e5.package_file(), Path("models/multilingual-e5-small"))
-    cpu_minutes: dict[int, float] = {}
+    cpu_minutes: dict[int, dict[str, float]] = {}
     for seed in options.seeds:
         document = settings(documents, seed)
         if options.no_reranker:
@@ -114,19 +118,23 @@ def main() -> None:
         nearer("generate", "-c", str(path), *shared)
         nearer("train", "-c", str(path))
         nearer("eval", "-c", str(path))
-        manifest = json.loads(Path(f"models/embedding-{seed}/manifest.json").read_text(encoding="utf-8"))
-        cpu_minutes[seed] = manifest["metrics"]["cpu_seconds"] / 60
+        cpu_minutes[seed] = {
+            model: json.loads(path.read_text(encoding="utf-8"))["metrics"]["cpu_seconds"] / 60
+            for model in document["train"]  # type: ignore[attr-defined]
+            for path in [Path(f"models/{model}-{seed}/manifest.json")]
+        }
     summary(options.seeds, cpu_minutes)
 
 
-def summary(seeds: list[int], cpu_minutes: dict[int, float]) -> None:
+def summary(seeds: list[int], cpu_minutes: dict[int, dict[str, float]]) -> None:
     """Print what the seeds say together: the embedder against its base, the reranker against the list it was given."""
     dataset = Dataset.load(Path("datasets/help"))
     queries = {judgment.query_id: dataset.passages[judgment.target].document_id for judgment in dataset.test}
     groups = {query: dataset.groups[document] for query, document in queries.items()}
     print(f"\n{len(groups)} test queries, {len(set(groups.values()))} groups of documents, seeds {seeds}, {MEASURE}")
     for seed in seeds:
-        print(f"  seed {seed}: {cpu_minutes[seed]:.1f} CPU-minutes of training the embedder")
+        spent = ", ".join(f"{minutes:.1f} for the {model}" for model, minutes in cpu_minutes[seed].items())
+        print(f"  seed {seed}: CPU-minutes of training: {spent}")
     for before, after in (("base", "tuned"), ("tuned", "tuned+reranker"), ("base", "tuned+reranker")):
         old, new = ({seed: per_query(Path(f"reports/{seed}"), system) for seed in seeds} for system in (before, after))
         if not all(new.values()):
