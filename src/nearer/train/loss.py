@@ -100,7 +100,16 @@ def contrast(queries: Tensor, texts: Tensor, labels: Tensor, *, scale: float) ->
         return functional.cross_entropy(scores, (labels == POSITIVE).int().argmax(dim=1))
 
 
-class PairLoss(nn.Module):
+class _OfLogits(nn.Module):
+    model: nn.Module
+
+    def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The logits (n,) of one group of pairs."""
+        logits: Tensor = self.model(dict(features))["scores"].float().reshape(-1)
+        return logits
+
+
+class PairLoss(_OfLogits):
     """Binary cross-entropy of query-text pairs, as sentence-transformers' BinaryCrossEntropyLoss, on ready features.
 
     Args:
@@ -127,11 +136,6 @@ class PairLoss(nn.Module):
         weight = self.get_buffer("positive_weight")
         return functional.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weight)
 
-    def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The logits (n,) of one group of pairs."""
-        logits: Tensor = self.model(dict(features))["scores"].float().reshape(-1)
-        return logits
-
     def slopes(self, outputs: Sequence[Tensor], labels: Tensor, *, world: World) -> tuple[Tensor, Tensor]:
         """This process's part of the step's loss, and the loss's gradient with respect to its logits.
 
@@ -151,7 +155,7 @@ class PairLoss(nn.Module):
         return loss.detach() * world.size, gradient
 
 
-class ListLoss(nn.Module):
+class ListLoss(_OfLogits):
     """Softmax cross-entropy of each answer against its own negatives, over a cross-encoder's logits.
 
     Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in Multi-Stage Retrieval Pipeline" (ECIR), eq. 5: the
@@ -178,11 +182,6 @@ class ListLoss(nn.Module):
                 together 1; the number of the list.
         """
         return _lists(torch.cat([self.outputs(group) for group in features]), labels)
-
-    def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The logits (n,) of one group of pairs."""
-        logits: Tensor = self.model(dict(features))["scores"].float().reshape(-1)
-        return logits
 
     def slopes(self, outputs: Sequence[Tensor], labels: Tensor, *, world: World) -> tuple[Tensor, Tensor]:
         """This process's part of the step's loss, and the loss's gradient with respect to its logits.
