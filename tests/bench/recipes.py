@@ -11,8 +11,8 @@ Each recipe is what is written below, over what all have in common; what is chos
 validation. Rerankers start from, and come after, the embedder of the first recipe that is named. The table says nDCG@10
 on the test queries, mean over seeds, before and after (of an embedder: the base model; of a reranker: the tuned
 embedder's own list), the relative difference with its paired 95 % interval (each query's mean over seeds, resampled by
-group of documents), and the CPU-minutes of training a seed. Artifacts are found again by their fingerprints, so a run that was
-stopped goes on, and another recipe costs only itself.
+group of documents), and the CPU-minutes of training a seed, without the retrieval of lists. Artifacts are found again by
+their fingerprints, so a run that was stopped goes on, and another recipe costs only itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from korean_help import MEASURE, mean, per_query
 
 from nearer.cli.app import run
 from nearer.corpus.dataset import Dataset
 from nearer.demo import e5
 from nearer.ranking.compare import compare
 
-MEASURE = "nDCG@10"
 MODEL = "models/multilingual-e5-small"
 EMBEDDER: dict[str, Any] = {
     "base_model": MODEL, "epochs": 1, "batch_size": 32, "learning_rate": 8e-5, "scale": 50, "dropout": 0,
@@ -46,7 +45,7 @@ EMBEDDER: dict[str, Any] = {
 RERANKER: dict[str, Any] = {
     "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96, "max_steps": 240,
     "evaluations_per_epoch": 1, "validation_queries": 100, "freeze": {"embeddings": True, "layers": 4},
-    "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20, "negatives_passages": 2000,
+    "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
 }  # fmt: skip
 EMBEDDERS: dict[str, dict[str, Any]] = {
     "common": {},
@@ -151,12 +150,7 @@ class Trial:
         nearer(name, document, "train")
         nearer(name, document, "eval")
         manifest = json.loads(Path(output, "manifest.json").read_text(encoding="utf-8"))
-        report = Path(f"reports/{name}/per_query.jsonl")
-        rows = [json.loads(text) for text in report.read_text(encoding="utf-8").splitlines()]
-        old, new = (
-            {row["query_id"]: row["systems"][system][MEASURE] for row in rows if system in row["systems"]}
-            for system in (before, after)
-        )
+        old, new = (per_query(Path(f"reports/{name}"), system) for system in (before, after))
         return old, new, manifest["metrics"]["cpu_seconds"] / 60
 
 
@@ -170,19 +164,15 @@ def groups_of(dataset: Dataset) -> dict[str, str]:
     return found
 
 
-def mean(values: list[dict[str, float]]) -> dict[str, float]:
-    """Each query's mean over seeds."""
-    return {query: sum(of[query] for of in values) / len(values) for query in values[0]}
-
-
 def measure(corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[int], steps: int | None) -> str:
     """A line of the table."""
-    found = [
-        Trial(corpus=corpus, embedder=embedder, reranker=reranker, seed=seed, steps=steps).values() for seed in seeds
-    ]
-    before, after = mean([old for old, _, _ in found]), mean([new for _, new, _ in found])
+    found = {
+        seed: Trial(corpus=corpus, embedder=embedder, reranker=reranker, seed=seed, steps=steps).values()
+        for seed in seeds
+    }
+    before, after = (mean({seed: values[side] for seed, values in found.items()}) for side in (0, 1))
     result = compare(before, after, groups_of(Dataset.load(Path(corpus.dataset))), seed=seeds[0])
-    minutes = sum(each for _, _, each in found) / len(found)
+    minutes = sum(each for _, _, each in found.values()) / len(found)
     recipe = embedder if reranker is None else f"{embedder} + {reranker}"
     return (
         f"{corpus.name:<20} {recipe:<32} {minutes:>5.1f}  {result.before:.4f} -> {result.after:.4f}  "
@@ -223,7 +213,6 @@ def main() -> None:
         chosen += [(options.embedders[0], name) for name in options.rerankers]
         for embedder, reranker in chosen:
             lines.append(measure(corpus, embedder, reranker, seeds=options.seeds, steps=options.steps))
-            shutil.rmtree(Path("settings"), ignore_errors=True)
             sys.stdout.write(lines[-1] + "\n")
     sys.stdout.write(f"\n{MEASURE}, seeds {options.seeds}; CPU-minutes of training a seed\n" + "\n".join(lines) + "\n")
 

@@ -150,9 +150,9 @@ class RerankerSettings(TrainSettings):
     """Longest pair, query and passage together; the passage is cut."""
     retriever: Address | None = execution(
         None,
-        description="Embedder whose lists the reranker will be given; on them its weight beside the embedder's own "
-        "scores is chosen, with the validation queries. Null: the output of `train.embedding` if that is the base "
-        "model; else no weight is chosen, and the reranker counts alone.",
+        description="Embedder whose lists the reranker will be given: it learns from them, and on them its weight "
+        "beside the embedder's own scores is chosen, with the validation queries. Null: the output of "
+        "`train.embedding` if that is the base model; else no weight is chosen, and the reranker counts alone.",
     )
     rerank_depth: PositiveInt = 10
     """So many passages of each list are scored to choose that weight, and to choose the best checkpoint;

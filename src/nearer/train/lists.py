@@ -1,7 +1,7 @@
 """What the retriever gives the reranker, so that it trains on, and is chosen by, what it will meet.
 
-Negatives from a retriever's own ranks, random ones before them: Gao, Dai & Callan 2021, "Rethink Training of BERT
-Rerankers in Multi-Stage Retrieval Pipeline" (ECIR), sec. 3.
+Negatives from the ranks of the retriever at hand: Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in
+Multi-Stage Retrieval Pipeline" (ECIR). Random ones before them are our own addition.
 """
 
 from __future__ import annotations

@@ -158,9 +158,9 @@ class PairLoss(_OfLogits):
 class ListLoss(_OfLogits):
     """Softmax cross-entropy of each answer against its own negatives, over a cross-encoder's logits.
 
-    Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in Multi-Stage Retrieval Pipeline" (ECIR), eq. 5: the
-    mean over answers of -log(exp(s(q, p+)) / sum over p in {p+} and the answer's negatives of exp(s(q, p))). With lists
-    of one length it is `cross_entropy` of their logits.
+    Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in Multi-Stage Retrieval Pipeline" (ECIR), localized
+    contrastive estimation: the mean over answers of -log(exp(s(q, p+)) / sum over p in {p+} and the answer's negatives
+    of exp(s(q, p))). With lists of one length it is `cross_entropy` of their logits.
 
     Args:
         model: a CrossEncoder with one label.
