@@ -1,11 +1,14 @@
-"""What the stages share: an environment with the libraries that many users still run."""
+"""What the stages share: trainings of several processes, and an environment with libraries that many users still run."""
 
 import os
 import subprocess
 import venv
+from collections.abc import Iterator
 from importlib import metadata
 
 import pytest
+
+from .processes import Processes
 
 GIVEN = os.environ.get("NEARER_TEST_OPTIMUM_PYTHON")
 
@@ -26,3 +29,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     packages = [f"torch=={torch}", "transformers<4.58", "sentence-transformers>=5", "optimum-onnx[onnxruntime]"]
     subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *packages], check=True)
     return interpreter
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """Starts trainings; what they import is imported once."""
+    processes = Processes()
+    yield processes
+    processes.close()

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from nearer.corpus.dataset import Chunking, Dataset
 from nearer.errors import ArtifactExists, ArtifactMissing, InputError
 from nearer.evaluate.run import plan, run
 from nearer.evaluate.table import table
-from nearer.models.load import load_embedder
+from nearer.models.load import load_embedder, load_reranker
 from nearer.models.save import save_embedder
 from nearer.models.source import find_model
 from nearer.progress import Silent
@@ -269,6 +271,25 @@ def test_a_base_reranker_that_scores_no_pairs_yet_is_left_out(store: Store, mode
     run(settings(models, base_reranker=str(models / "bare")), store, heard)
     assert [name for name in report_of(store)["systems"] if "base_reranker" in name] == []
     assert any("no cross-encoder yet" in line for line in heard.lines)
+
+
+def test_a_reranker_of_weight_0_is_neither_asked_nor_judged(store: Store, models: Path, tmp_path: Path) -> None:
+    """Its lists are those that it is given; the verdict is about the best that training gave, and says so."""
+    muted = tmp_path / "muted"
+    shutil.copytree(models / "tuned_cross", muted)
+    contract = load_reranker(find_model(str(muted), store=store), device="cpu").contract
+    replace(contract, rerank_weight=0.0).save(muted)
+    given = settings(models, reranker=str(muted), base_reranker=None)
+    assert plan(given, store).notes[1] == "verdict: tuned-hybrid against incumbent, by nDCG@10"
+    run(given, store, Silent())
+    report = report_of(store)
+    assert (report["candidate"], report["rerank_weights"]) == ("tuned-hybrid", {"reranker": 0.0})
+    assert any("without the tuned reranker, whose weight is 0" in reason for reason in report["verdict"]["reasons"])
+    systems = report["systems"]
+    assert systems["tuned-hybrid+reranker"]["metrics"] == systems["tuned-hybrid"]["metrics"]
+    assert not list(store.cache("pair-scores").iterdir())
+    asked = settings(models, reranker=str(muted), base_reranker=None, rerank_weight=0.5, output_dir="asked")
+    assert plan(asked, store).notes[1].startswith("verdict: tuned-hybrid+reranker against")
 
 
 def test_without_rerankers_and_bm25_two_embedders_are_left(store: Store, models: Path) -> None:

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 import nearer
+from nearer.corpus.chunk import CHUNKER
 from nearer.errors import ArtifactMissing, ContractMismatch, GateRefused, InputError
+from nearer.models.cache import encode_cached
 from nearer.models.contract import Contract
 from nearer.models.encode import Embedder
 from nearer.models.load import load_embedder
 from nearer.models.save import save_embedder
 from nearer.models.source import find_model
 from nearer.progress import Silent
+from nearer.reindex.passages import read_passages, rendered
 from nearer.reindex.query import Index
 from nearer.reindex.run import plan, rollback, run
 from nearer.settings.model import Settings
@@ -121,6 +124,38 @@ def test_the_same_work_again_is_done_already(models: Path, store: Store) -> None
     run(settings(models, shard_passages=7, batch_tokens=100), store, heard)
     assert heard.lines == ["already done: reindex"]
     assert (generations(), alias()) == (before, written)
+
+
+def test_what_an_evaluation_has_encoded_is_not_encoded_again(
+    models: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same vectors come out; wrong ones are found by the check, and the next run is not caught by them again."""
+    run(settings(models), store, Silent())
+    place = Path("idx/generations") / alias()["generation"]
+    expected = np.concatenate([np.load(shard) for shard in sorted(place.glob("vectors-*.npy"))])
+    embedder = load_embedder(
+        find_model(str(models / "old"), store=store), device="cpu", chunker=CHUNKER, chunk_tokens=30
+    )
+    texts = [rendered(one, embedder.contract.passage_template) for one in read_passages(place / "passages.jsonl")]
+    encode_cached(embedder, texts, side="passage", directory=store.cache("vectors"))
+    asked: list[int] = []
+    encode = Embedder.encode_passages
+
+    def counted(self: Embedder, texts: Sequence[str], **more: Any) -> np.ndarray:
+        asked.append(len(texts))
+        return encode(self, texts, **more)
+
+    monkeypatch.setattr(Embedder, "encode_passages", counted)
+    run(settings(models, output_dir="idx2", shard_passages=4096), store, Silent())
+    assert asked == [8]  # the samples of the check
+    found = np.concatenate([np.load(shard) for shard in sorted(Path("idx2").rglob("vectors-*.npy"))])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    (kept,) = store.cache("vectors").glob("*.npy")
+    np.save(kept, np.roll(np.load(kept), 1, axis=0))
+    with pytest.raises(GateRefused):
+        run(settings(models, output_dir="idx3", shard_passages=4096), store, Silent())
+    run(settings(models, output_dir="idx3", shard_passages=4096), store, Silent())
+    assert asked == [8, 8, len(texts), 8]
 
 
 def test_a_new_model_makes_a_new_generation_and_the_way_back_stands(models: Path, store: Store) -> None:

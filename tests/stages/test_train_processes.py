@@ -1,7 +1,6 @@
 """However a run's processes divide the work, the model is that of one process with the same batches."""
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,6 @@ SECTION = {
 EMBEDDING = {**SECTION, "negatives_per_query": 2, "scale": 20.0}
 RERANKER = {**SECTION, "batch_size": 14, "max_pair_tokens": 96}
 LORA = {"rank": 4, "alpha": 8.0}
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    processes = Processes()
-    yield processes
-    processes.close()
 
 
 class Matrix:

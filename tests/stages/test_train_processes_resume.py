@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,6 @@ SECTION = {
     "precision": "fp32",
 }
 Files = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    processes = Processes()
-    yield processes
-    processes.close()
 
 
 @pytest.fixture(scope="module")

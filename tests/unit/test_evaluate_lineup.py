@@ -29,6 +29,13 @@ def made(
         (made("base tuned", f"{OWN_RERANKER} reranker"), "incumbent", "tuned-hybrid+reranker"),
         (made("tuned", "reranker", incumbent=None), "bm25", "tuned-hybrid+reranker"),
         (made("base"), "incumbent", None),
+        (made("base tuned", "reranker", muted=["reranker"]), "incumbent", "tuned-hybrid"),
+        (
+            made("base tuned", f"{OWN_RERANKER} reranker", muted=["reranker"]),
+            "incumbent",
+            f"tuned-hybrid+{OWN_RERANKER}",
+        ),
+        (made("base", "reranker", muted=["reranker"]), "incumbent", "base-hybrid+reranker"),
         (made("tuned", bm25=False, incumbent=None), None, "tuned"),
         (made("base tuned", baseline="bm25", candidate="tuned-rrf"), "bm25", "tuned-rrf"),
     ],
@@ -57,6 +64,14 @@ def test_the_primary_comparison_comes_first_and_nothing_is_compared_twice() -> N
     assert {("base", "tuned"), ("bm25", "tuned"), ("other", "tuned"), ("tuned", "tuned+reranker")} <= set(pairs)
     assert ("incumbent", "base-hybrid+reranker") in pairs  # that retriever without a reranker
     assert ("tuned+base_reranker", "tuned+reranker") in pairs
+
+
+def test_a_muted_reranker_is_compared_with_nothing() -> None:
+    """Its lists are those that it was given: a comparison would only make the others' corrected p-values larger."""
+    line = made("base tuned", "base_reranker reranker", muted=["reranker"])
+    assert line.entry("tuned+reranker")
+    assert not any("+reranker" in name for pair in line.pairs() for name in pair)
+    assert ("tuned", "tuned+base_reranker") in line.pairs()
 
 
 def test_only_the_lists_that_are_named_are_reranked() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nearer.evaluate.gates import Rules, gates
 from nearer.evaluate.general import forgetting
 from nearer.evaluate.heldout import held_out
 from nearer.evaluate.leakage import Leakage
-from nearer.evaluate.lineup import Lineup, line_up
+from nearer.evaluate.lineup import RERANKER, Lineup, line_up
 from nearer.evaluate.page import Background, page
 from nearer.evaluate.protocol import Protocol
 from nearer.evaluate.report import assemble, write
@@ -39,6 +39,7 @@ def build(
     embedders: Mapping[str, Model],
     rerankers: Mapping[str, Model],
     incumbent: str | None,
+    muted: Collection[str],
     plan: Protocol,
     rules: Rules,
     background: Background,
@@ -56,6 +57,7 @@ def build(
         embedders: by role; loaded one after the other.
         rerankers: by role; likewise.
         incumbent: role of the embedder that is in use today.
+        muted: roles of rerankers whose weight is 0.
         plan: how they are evaluated.
         rules: by which the verdict is reached.
         background: what the page says about where all this comes from.
@@ -70,7 +72,7 @@ def build(
         InputError: the dataset has nothing to test, a system or measure of the rules is none, or a model gives
             scores that are not numbers.
     """
-    options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent, "reranked": plan.reranked}
+    options: dict[str, Any] = {"bm25": plan.bm25, "incumbent": incumbent, "reranked": plan.reranked, "muted": muted}
     line = line_up([*embedders], [*rerankers], **options, baseline=rules.baseline, candidate=rules.candidate)
     held = held_out(dataset, max_queries=plan.max_queries, seed=plan.seed)
     progress.say("evaluating", queries=len(held.queries), passages=len(held.passages), systems=len(line.entries))
@@ -171,7 +173,7 @@ def build(
         else None,
         real_queries=len(populations(held).get("real", ())),
     )
-    verdict = decide(checks, context=[why])
+    verdict = decide(checks, context=[why, *_left_out(line)])
     if verdict.decision != "ship" and (instead := _alternative(line, compared[population], rules)):
         verdict = replace(verdict, reasons=(*verdict.reasons, instead))
     report = assemble(
@@ -230,6 +232,18 @@ def _nothing(line: Lineup, population: str) -> Check:
     return Check(name="primary", state="unclear", sentence=told)
 
 
+def _left_out(line: Lineup) -> list[str]:
+    """Why the candidate has no reranker where there is one."""
+    candidate = line.entry(line.candidate)
+    if candidate is None or candidate.reranker is not None or RERANKER not in line.muted:
+        return []
+    told = (
+        f"{candidate.name} is judged without the tuned reranker, whose weight is 0: on the validation queries no order "
+        "that it had a part in was better than the list that it was given."
+    )
+    return [told]
+
+
 def _alternative(line: Lineup, found: Sequence[Change], rules: Rules) -> str | None:
     """A sentence about the candidate without its reranker, if that is what should be shipped."""
     plain = line.without_reranker()
@@ -258,6 +272,6 @@ def _collapsed(
     embedder = line.retriever(candidate.retriever).embedder
     if embedder is not None and embedder in by_name:
         found[embedder] = collapse(second.passages[embedder], top=deep)
-    if candidate.reranker is not None:
+    if candidate.reranker is not None and candidate.name in second.alone:
         found[candidate.reranker] = collapse(second.alone[candidate.name], top=rerank_depth)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -54,12 +54,16 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Lineup:
-    """The systems in the order in which they are shown; `baseline` and `candidate` name two of them, or none."""
+    """The systems in the order in which they are shown; `baseline` and `candidate` name two of them, or none.
+
+    `muted` are the roles of rerankers whose weight is 0: they leave every list as it is.
+    """
 
     retrievers: tuple[Retriever, ...]
     entries: tuple[Entry, ...]
     baseline: str | None
     candidate: str | None
+    muted: frozenset[str] = frozenset()
 
     def entry(self, name: str | None) -> Entry | None:
         """The system of that name."""
@@ -83,6 +87,8 @@ class Lineup:
         found = [(self.baseline, self.candidate), ("base", "tuned"), (self.baseline, "tuned"), (BM25, "tuned")]
         found += [(self.baseline, self.without_reranker())]
         for entry in self.entries:
+            if entry.reranker in self.muted:
+                continue
             if entry.reranker is not None:
                 found.append((self.plain(entry.retriever), entry.name))
             if entry.reranker == RERANKER:
@@ -116,6 +122,7 @@ def line_up(
     baseline: str,
     candidate: str | None,
     reranked: Sequence[str] | None = None,
+    muted: Collection[str] = (),
 ) -> Lineup:
     """Combine the models into systems.
 
@@ -125,9 +132,11 @@ def line_up(
         bm25: whether BM25 takes part, alone and in hybrids.
         incumbent: role of the embedder that is in use today.
         baseline: name of the system that the verdict compares with; `incumbent` stands for what there is.
-        candidate: name of the system that the verdict is about; None: what would be in use with the tuned models.
+        candidate: name of the system that the verdict is about; None: what would be in use with the tuned models,
+            without a reranker that is muted unless nothing else is new.
         reranked: names of the retrievers whose lists the rerankers order anew; None: all. What is in use today is
             always as it is.
+        muted: roles of rerankers whose weight is 0.
 
     Raises:
         InputError: `baseline` or `candidate` is no system, or one of `reranked` no retriever.
@@ -170,8 +179,9 @@ def line_up(
     if baseline == INCUMBENT:
         baseline = next((name for name in (INCUMBENT, today, "base", BM25) if name in known), "")
     if candidate is None:
-        ends = [f"+{name}" for name in (RERANKER, OWN_RERANKER) if name in rerankers]
+        ends = [f"+{name}" for name in (RERANKER, OWN_RERANKER) if name in rerankers and name not in muted]
         ends += [""] if tuned == whole("tuned") else []
+        ends += [f"+{RERANKER}"]  # muted, and nothing else is new
         candidate = next((name for end in ends if (name := f"{tuned}{end}") in known), None)
     same = candidate == baseline
     return Lineup(
@@ -179,6 +189,7 @@ def line_up(
         entries=tuple(entries),
         baseline=baseline or None,
         candidate=None if same else candidate,
+        muted=frozenset(muted),
     )
 
 

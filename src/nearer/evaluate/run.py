@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nearer.address import is_s3
 from nearer.errors import ArtifactMissing
 from nearer.evaluate import lineup
-from nearer.models.contract import Contract
+from nearer.models.contract import CONTRACT, Contract
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
 from nearer.ranking import metrics
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nearer.corpus.dataset import Dataset
     from nearer.evaluate.first import Model
 
-FORMAT: int = 3
+FORMAT: int = 4
 REFUSED: int = 3
 
 
@@ -85,6 +85,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
             embedders={role: model for role, model in models.items() if role not in rerankers},
             rerankers={role: model for role, model in models.items() if role in rerankers},
             incumbent=today,
+            muted=[role for role in rerankers if _weight(settings, Contract.load(sources[role].path)) == 0],
             plan=Protocol(**protocol, seed=settings.seed),
             rules=Rules(**section.verdict.model_dump()),
             background=Background(
@@ -133,6 +134,7 @@ def plan(settings: Settings, store: Store) -> Plan:
     rerankers = [role for role in names if role in _RERANKERS]
     own = names.get(lineup.OWN_EMBEDDER)
     today = next((role for role in ("base", "tuned") if own is not None and names.get(role) == own), None)
+    contracts = {role: _contract(store, names[role]) for role in rerankers}
     line = lineup.line_up(
         [role for role in names if role not in rerankers and not (today and role == lineup.OWN_EMBEDDER)],
         rerankers,
@@ -141,6 +143,7 @@ def plan(settings: Settings, store: Store) -> Plan:
         baseline=section.verdict.baseline,
         candidate=section.verdict.candidate,
         reranked=section.reranked,
+        muted=[role for role, contract in contracts.items() if _weight(settings, contract) == 0],
     )
     notes = [
         "systems: " + ", ".join(entry.name for entry in line.entries),
@@ -158,6 +161,19 @@ def plan(settings: Settings, store: Store) -> Plan:
         state=store.foresee(section.output_dir, _known(settings, store, dataset)),
         notes=tuple(notes),
     )
+
+
+def _weight(settings: Settings, contract: Contract | None) -> float | None:
+    """What a reranker counts beside the list that it is given; None: nobody said, or nobody knows yet."""
+    asked = settings.eval.rerank_weight
+    return asked if asked is not None or contract is None else contract.rerank_weight
+
+
+def _contract(store: Store, name: str) -> Contract | None:
+    """A model's, where it is at hand already."""
+    where = f"{store.resolve(name)}/{CONTRACT}"
+    text = store.read_text(where)
+    return None if text is None else Contract.from_json(text, where=where)
 
 
 _RERANKERS = (lineup.OWN_RERANKER, lineup.BASE_RERANKER, lineup.RERANKER)

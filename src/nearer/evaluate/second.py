@@ -23,7 +23,7 @@ class Reranked:
 
     Args:
         passages: by system, best first, as they are judged.
-        alone: by system with a reranker, in the order of the reranker's own scores.
+        alone: by system with a reranker that counts, in the order of the reranker's own scores.
         weights: by role of the reranker: what it counted beside the list that it was given.
     """
 
@@ -52,6 +52,10 @@ def second_stage(
         process.STOP.check()
         entries = [one for one in line.entries if one.reranker == role]
         if not entries:
+            continue
+        if role in line.muted:  # what it would say changes nothing, and costs more than all else
+            weights[role] = 0.0
+            found |= {one.name: runs[one.retriever] for one in entries}
             continue
         reranker = model.load()
         queries = {query.id: query.text for query in held.queries}

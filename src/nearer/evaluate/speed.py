@@ -56,12 +56,13 @@ def speed(
     systems = {}
     for entry in line_up.entries:
         parts = [*parts_of(line_up, entry.retriever)]
-        parts += [entry.reranker] if entry.reranker else []
+        reranker = entry.reranker if entry.reranker not in line_up.muted else None
+        parts += [reranker] if reranker else []
         known = [seconds[part] for part in parts if seconds.get(part)]
         if len(known) != len(parts) or len({len(part) for part in known}) != 1:
             continue
         total = np.sum(known, axis=0)  # (queries,)
-        models = [line_up.retriever(entry.retriever).embedder or "", entry.reranker or ""]
+        models = [line_up.retriever(entry.retriever).embedder or "", reranker or ""]
         systems[entry.name] = {
             "p50_milliseconds": 1000 * float(np.percentile(total, 50)),
             "p95_milliseconds": 1000 * float(np.percentile(total, 95)),

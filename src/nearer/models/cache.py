@@ -56,6 +56,31 @@ def encode_cached(
     return vectors
 
 
+def recall(
+    embedder: Embedder, texts: Sequence[str], *, side: Literal["query", "passage"], directory: Path
+) -> np.ndarray | None:
+    """What `encode_cached` left for these texts, if they are whole shards of its; None: it has to be encoded.
+
+    Args:
+        embedder: whose contract and vectors these are.
+        texts: from the beginning of a shard on.
+        side: which of the two.
+        directory: of the cache.
+
+    Returns:
+        (n, dimension) float32, in the order of the texts.
+    """
+    parts = []
+    for start in range(0, len(texts), SHARD_TEXTS):
+        shard = texts[start : start + SHARD_TEXTS]
+        path = directory / f"{_key(embedder, side, shard)}.npy"
+        found = _read(path, shape=(len(shard), embedder.contract.dimension or 0))
+        if found is None:
+            return None
+        parts.append(found)
+    return np.concatenate(parts) if parts else None
+
+
 def _key(embedder: Embedder, side: str, texts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for part in _parts(embedder, side, texts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def build(
     max_tokens: int,
     shard_passages: int,
     batch_tokens: int,
+    earlier: Path,
     samples: int,
     min_index_recall: float,
     seed: int,
@@ -45,6 +47,7 @@ def build(
         max_tokens: longest passage.
         shard_passages: passages a shard.
         batch_tokens: padded tokens a forward pass.
+        earlier: the cache in which an evaluation may have left vectors of this model; removed if the check refuses.
         samples: see `check`.
         min_index_recall: see `check`.
         seed: see `check`.
@@ -75,6 +78,7 @@ def build(
             total=total,
             shard_passages=shard_passages,
             batch_tokens=batch_tokens,
+            earlier=earlier,
             finished=lambda shard: work.share(f"{vectors.name}/{shard.name}"),
             progress=progress,
         )
@@ -94,7 +98,8 @@ def build(
             progress=progress,
         )
     except GateRefused:
-        shutil.rmtree(vectors, ignore_errors=True)  # the next try encodes again, or would be refused for ever
+        for directory in (vectors, earlier):  # the next try encodes again, or would be refused for ever
+            shutil.rmtree(directory, ignore_errors=True)
         raise
     count = sum(1 for _ in itertools.groupby(read_passages(passages), key=lambda passage: passage.document_id))
     return {"documents": count, "dimension": embedder.contract.dimension, **checked.metrics()}

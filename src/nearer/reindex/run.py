@@ -72,6 +72,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
             max_tokens=chunk.max_tokens,
             shard_passages=section.shard_passages,
             batch_tokens=section.batch_tokens,
+            earlier=store.cache("vectors"),
             samples=section.check_samples,
             min_index_recall=section.min_index_recall,
             seed=settings.seed,

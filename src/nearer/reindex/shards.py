@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nearer.errors import GateRefused
+from nearer.models.cache import recall
 from nearer.models.encode import Embedder
 from nearer.progress import Progress
 from nearer.records import Passage
@@ -22,6 +23,7 @@ def encode_shards(
     total: int,
     shard_passages: int,
     batch_tokens: int,
+    earlier: Path,
     finished: Callable[[Path], None],
     progress: Progress,
 ) -> Iterator[tuple[int, list[Passage], np.ndarray]]:
@@ -34,6 +36,7 @@ def encode_shards(
         total: how many passages the file has.
         shard_passages: passages a shard.
         batch_tokens: padded tokens a forward pass.
+        earlier: the cache in which an evaluation may have left these vectors.
         finished: told the file of each shard that was encoded now.
         progress: hears of one step a shard.
 
@@ -50,17 +53,21 @@ def encode_shards(
         path = directory / f"{number:05}.npy"
         vectors = _read(path, shape=(len(shard), embedder.contract.dimension or 0))
         if vectors is None:
-            vectors = encode(embedder, shard, batch_tokens=batch_tokens)
+            vectors = encode(embedder, shard, batch_tokens=batch_tokens, earlier=earlier)
             _require_sound(shard, vectors)
             _write(path, vectors)
             finished(path)
         yield number, shard, vectors
 
 
-def encode(embedder: Embedder, passages: Sequence[Passage], *, batch_tokens: int) -> np.ndarray:
+def encode(
+    embedder: Embedder, passages: Sequence[Passage], *, batch_tokens: int, earlier: Path | None = None
+) -> np.ndarray:
     """Vectors (n, dimension) as an index holds them: of unit length where the contract's similarity is the cosine."""
     texts = [rendered(passage, embedder.contract.passage_template) for passage in passages]
-    vectors = embedder.encode_passages(texts, batch_tokens=batch_tokens)
+    vectors = None if earlier is None else recall(embedder, texts, side="passage", directory=earlier)
+    if vectors is None:
+        vectors = embedder.encode_passages(texts, batch_tokens=batch_tokens)
     return unit(vectors) if embedder.contract.similarity == "cosine" else vectors
 
 

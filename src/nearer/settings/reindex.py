@@ -30,7 +30,11 @@ class ReindexSettings(Section):
     check_samples: PositiveInt = 64
     """Passages that are encoded again and compared before the alias moves."""
     batch_tokens: PositiveInt = execution(8192, description="Padded tokens a forward pass.")
-    shard_passages: PositiveInt = execution(5000, description="Passages a shard; a finished shard survives a kill.")
+    shard_passages: PositiveInt = execution(
+        4096,
+        description="Passages a shard; a finished shard survives a kill. With a multiple of 2048, what `eval` has "
+        "encoded on this machine is not encoded again.",
+    )
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""

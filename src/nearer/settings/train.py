@@ -144,6 +144,11 @@ class RerankerSettings(TrainSettings):
     from the first `rerank_depth` at its end."""
     negatives_passages: PositiveInt = 10_000
     """Those lists are over so many passages: mined hard negatives first, then a seeded sample of the corpus."""
+    max_share_of_positive: Annotated[float, Field(gt=0.0, le=1.5)] | None = None
+    """What the retriever scores above this share of the best answer is no negative of its lists, because it may be an
+    answer that nobody judged; as `generate.negatives.max_share_of_positive`, but null by default: a retriever that
+    still puts much above the answers would take its own mistakes out of the lists (39 % of the first 20 on Korean help
+    pages at a share of 1), which are what the reranker is for."""
     curriculum: Share = 0.5
     """Share of the training over which hard negatives from the retriever's lists take the place of random ones."""
     max_pair_tokens: Annotated[int, Field(ge=16)] = 256

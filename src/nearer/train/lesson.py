@@ -28,6 +28,7 @@ class Lesson:
             end; None: they were mined, and all count.
         curriculum: share of the training after which that is so.
         candidates: validation query id → keys that are put in order.
+        suspects: texts that were dropped from the retriever's ranks, because they may be unjudged answers.
     """
 
     listwise: bool
@@ -36,6 +37,7 @@ class Lesson:
     nearest: int | None
     curriculum: float
     candidates: Mapping[str, Sequence[str]]
+    suspects: int
 
     @property
     def width(self) -> int:
@@ -76,6 +78,7 @@ def prepare_lesson(
                 depth=section.negatives_depth,
                 rerank_depth=section.rerank_depth,
                 passages=section.negatives_passages,
+                max_share=section.max_share_of_positive,
                 seed=task.seed,
                 world=world,
             )
@@ -91,5 +94,6 @@ def prepare_lesson(
         nearest=section.rerank_depth if lists else None,
         curriculum=section.curriculum,
         candidates=lists.candidates if lists else material.validation.candidates,
+        suspects=lists.suspects if lists else 0,
     )
     return material, lesson

@@ -1,7 +1,8 @@
 """What the retriever gives the reranker, so that it trains on, and is chosen by, what it will meet.
 
 Negatives from the ranks of the retriever at hand: Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in
-Multi-Stage Retrieval Pipeline" (ECIR). Random ones before them are our own addition.
+Multi-Stage Retrieval Pipeline" (ECIR). Random ones before them are our own addition, and so is that they may be held to
+the rule of `nearer.ranking.mine` for false negatives.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,10 +35,12 @@ class Lists:
     Args:
         negatives: training query id → keys of texts that may train and do not answer it.
         candidates: validation query id → keys of validation passages.
+        suspects: how many texts of the negatives' lists were dropped, because they may be unjudged answers.
     """
 
     negatives: Mapping[str, Sequence[str]]
     candidates: Mapping[str, Sequence[str]]
+    suspects: int = 0
 
 
 def kept_lists(work: WorkArea) -> Lists | None:
@@ -48,18 +51,17 @@ def kept_lists(work: WorkArea) -> Lists | None:
     if not path.exists():
         return None
     raw = json.loads(path.read_text(encoding="utf-8"))
-    keys = raw.pop("keys")
-    return Lists(
-        **{
-            name: {query: [keys[number] for number in ranks] for query, ranks in ranked.items()}
-            for name, ranked in raw.items()
-        }
+    keys = raw["keys"]
+    negatives, candidates = (
+        {query: [keys[number] for number in ranks] for query, ranks in raw[name].items()}
+        for name in ("negatives", "candidates")
     )
+    return Lists(negatives=negatives, candidates=candidates, suspects=raw["suspects"])
 
 
 def keep_lists(lists: Lists, work: WorkArea) -> None:
     """Leave them for a run that goes on; each key is written once, because it stands in many lists."""
-    parts = asdict(lists)
+    parts = {"negatives": lists.negatives, "candidates": lists.candidates}
     keys = sorted({key for ranked in parts.values() for ranks in ranked.values() for key in ranks})
     number = {key: place for place, key in enumerate(keys)}
     raw = {
@@ -67,13 +69,23 @@ def keep_lists(lists: Lists, work: WorkArea) -> None:
         for name, ranked in parts.items()
     }
     temporary = Path(f"{work.path / _FILE}.tmp")
-    temporary.write_text(json.dumps({"keys": keys, **raw}, ensure_ascii=False), encoding="utf-8")
+    temporary.write_text(
+        json.dumps({"keys": keys, "suspects": lists.suspects, **raw}, ensure_ascii=False), encoding="utf-8"
+    )
     temporary.rename(work.path / _FILE)
     work.share(_FILE)
 
 
 def retrieve(
-    embedder: Embedder, material: Material, *, depth: int, rerank_depth: int, passages: int, seed: int, world: World
+    embedder: Embedder,
+    material: Material,
+    *,
+    depth: int,
+    rerank_depth: int,
+    passages: int,
+    max_share: float | None,
+    seed: int,
+    world: World,
 ) -> Lists:
     """Rank training texts for the training queries, and validation passages for the validation queries.
 
@@ -83,27 +95,48 @@ def retrieve(
         depth: ranks of a list of negatives.
         rerank_depth: ranks of a list of candidates.
         passages: the lists of negatives are over so many texts: mined negatives first, then a sample of the pool.
+        max_share: of the best answer's score, both centred by the mean over all queries and texts; what scores above it
+            is taken for an unjudged answer. Where no answer scores above that mean, all texts are. None: nothing is.
         seed: of the sample.
         world: all processes; each encodes its part.
     """
     trains = _training_texts(material, most=passages, draw=random.Random(f"lists {seed}"))
     validates = material.validation.passages
-    texts = sorted({*trains, *validates})
+    answers: dict[str, list[str]] = {query: [] for query in material.queries}
+    for row in material.rows:
+        answers[row.query_id].append(row.positive)
+    texts = sorted({*trains, *validates}.union(*answers.values()))
     place = {key: row for row, key in enumerate(texts)}
     vectors = _encode(embedder, [material.texts[key] for key in texts], queries=False, world=world)
 
-    def ranked(queries: Mapping[str, str], keys: Sequence[str], k: int) -> dict[str, list[str]]:
-        asked = _encode(embedder, list(queries.values()), queries=True, world=world)
-        found = dense.search(asked, vectors[[place[key] for key in keys]], keys, k)
-        return {query: [hit.target for hit in hits] for query, hits in zip(queries, found, strict=True)}
+    def of(keys: Sequence[str]) -> np.ndarray:
+        return vectors[[place[key] for key in keys]]
 
-    is_negative = material.relations.is_negative
+    asked = _encode(embedder, list(material.queries.values()), queries=True, world=world)
+    zero = float(asked.mean(axis=0, dtype=np.float64) @ of(trains).mean(axis=0, dtype=np.float64))
+    negatives: dict[str, list[str]] = {}
+    suspects = 0
+    found = dense.search(asked, of(trains), trains, depth)
+    for query, vector, hits in zip(material.queries, asked, found, strict=True):
+        answer = max(0.0, float((of(answers[query]) @ vector).max()) - zero)
+        others = [
+            hit
+            for hit in hits
+            if material.relations.is_negative(query, hit.target)
+            and not material.relations.repeats_answer(query, hit.target)
+        ]
+        if max_share is not None:
+            believed = [hit for hit in others if answer and hit.score - zero <= max_share * answer]
+            suspects += len(others) - len(believed)
+            others = believed
+        negatives[query] = [hit.target for hit in others]
+    queries = material.validation.queries
+    validated = _encode(embedder, list(queries.values()), queries=True, world=world)
+    candidates = dense.search(validated, of(validates), validates, rerank_depth)
     return Lists(
-        negatives={
-            query: [key for key in keys if is_negative(query, key)]
-            for query, keys in ranked(material.queries, trains, depth).items()
-        },
-        candidates=ranked(material.validation.queries, validates, rerank_depth),
+        negatives=negatives,
+        candidates={query: [hit.target for hit in hits] for query, hits in zip(queries, candidates, strict=True)},
+        suspects=suspects,
     )
 
 

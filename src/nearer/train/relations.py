@@ -42,6 +42,13 @@ class Relations:
             and self.document_of.get(key) not in self.judged_documents[query_id]
         )
 
+    def repeats_answer(self, query_id: str, key: str) -> bool:
+        """Whether a text stands in a near-duplicate of a document that holds an answer, but in none that does."""
+        answers = [answer for answer in self.answers[query_id] if answer in self.document_of]
+        return self.document_of.get(key) not in {self.document_of[answer] for answer in answers} and (
+            self.group_of.get(key) in {self.group_of[answer] for answer in answers}
+        )
+
     def draw_negatives(
         self, query_id: str, count: int, *, pool: Sequence[str], taken: Iterable[str], draw: random.Random
     ) -> list[str]:

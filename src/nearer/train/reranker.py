@@ -87,6 +87,8 @@ def train_reranker(
         "rows": len(material.rows),
         "pairs_a_row": lesson.width,
         "negatives_from": "retriever" if lesson.nearest else "dataset",
+        "negatives_suspected": lesson.suspects,
+        "queries_without_negatives": sum(not keys for keys in material.negatives.values()),
         "validation_queries": len(material.validation.queries),
         "validation_pairs": sum(map(len, lesson.candidates.values())),
         "truncated_pairs": round(pair_truncated_share(model.tokenizer, answers, max_tokens=longest), 4),
