@@ -60,7 +60,8 @@ def seen_by_a_reader(root, clean, directory):
         return "being replaced"
 
 
-@pytest.mark.parametrize("before", ["none", "old"])
+# An overwrite does all that a publication does; the sample is of one.
+@pytest.mark.parametrize("before", [pytest.param("none", marks=FULL), "old"])
 @pytest.mark.parametrize("which", SOME_OR_ALL, ids=lambda which: f"from {which[0]} by {which[1]}")
 def test_kill_at_every_request_of_a_publication(s3_endpoint, s3_root, clean, tmp_path, before, which):
     """A reader sees the old or the new artifact; the same command completes and sends nothing finished again."""

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .forked import Ended, processes, run
+from forked import Ended, processes, run
 
 STAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "generate": (("generate",), "datasets/d"),

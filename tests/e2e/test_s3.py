@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 import boto3
+import forked
 import pytest
 import yaml
 
 from nearer.store.s3.wire import split
-
-from . import forked
 
 
 @pytest.fixture

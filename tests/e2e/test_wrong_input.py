@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
-
-from . import forked
 
 Nearer = Callable[..., tuple[int, str, str]]
 DOCUMENTS = Path("data/documents.jsonl")

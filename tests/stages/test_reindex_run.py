@@ -2,16 +2,14 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 
-import nearer
 from nearer.corpus.chunk import CHUNKER
 from nearer.errors import ArtifactMissing, ContractMismatch, GateRefused, InputError
 from nearer.models.cache import encode_cached
@@ -221,22 +219,18 @@ def test_a_model_that_gives_no_numbers_is_refused_and_the_alias_stays(
     assert (generations(), alias()["generation"]) == (before, first)
 
 
-KILLED = """
-import os, signal, sys
-from nearer.progress import Silent
-from nearer.reindex.run import run
-from nearer.settings.model import Settings
-from nearer.store import open_store
-
 class Deadly(Silent):
-    def track(self, items, *, what, total=None):
+    """Kills its process when two shards are encoded."""
+
+    def track(self, items: Iterable[Any], *, what: str, total: int | None = None) -> Iterator[Any]:
         for number, item in enumerate(items):
             if what.startswith("encoding, ") and number == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield item
 
-run(Settings.model_validate_json(sys.argv[1]), open_store("."), Deadly())
-"""
+
+def reindex_until_killed(asked: Settings) -> None:
+    run(asked, open_store("."), Deadly())
 
 
 def test_after_kill_9_only_what_is_missing_is_encoded_and_the_result_is_the_same(
@@ -244,9 +238,8 @@ def test_after_kill_9_only_what_is_missing_is_encoded_and_the_result_is_the_same
 ) -> None:
     """Two shards survive the kill; the same command ends with the bytes of an undisturbed run."""
     asked = settings(models)
-    environment = {**os.environ, "PYTHONPATH": str(Path(nearer.__file__).parents[1])}
-    killed = subprocess.run([sys.executable, "-c", KILLED, asked.model_dump_json()], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed = forked.call(Path.cwd(), reindex_until_killed, asked)
+    assert killed.code == -signal.SIGKILL, killed.said
     assert not Path("idx/aliases").exists()
     encoded: list[int] = []
     whole = Embedder.encode_passages

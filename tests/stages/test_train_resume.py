@@ -3,44 +3,45 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from nearer.progress import Silent
 from nearer.store import Built, open_store, produce
 from nearer.testing import korean_dataset, tiny_cross_encoder, tiny_embedder
 
-RUNNER = """
-import json, os, signal, sys, traceback
-import torch, transformers.models.bert.modeling_bert
-from nearer import process
-from nearer.progress import Silent
-from nearer.settings.model import Settings
-from nearer.store import open_store
-from nearer.train import checkpoint, embedding, loop, reranker, run
 
-def train(root, model, section, how, at):
-    kill = lambda number: os.kill(os.getpid(), number)
+def train(root: str, model: str, section: dict[str, Any], how: str, at: int) -> None:
+    """A run that is killed, or asked to stop, at a step."""
+    from nearer import process
+    from nearer.settings.model import Settings
+    from nearer.train import checkpoint, loop, run
+
+    def kill(number: int) -> None:
+        os.kill(os.getpid(), number)
+
     begin, save, evaluate = loop._Follow.on_step_begin, checkpoint.Checkpoints.save, loop._Run.evaluate
 
-    def on_step_begin(self, args, state, control, **more):
-        if how == "kill between" and state.global_step == at: kill(signal.SIGKILL)
-        if how == "term" and state.global_step == at - 1: kill(signal.SIGTERM)
+    def on_step_begin(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if how == "kill between" and state.global_step == at:
+            kill(signal.SIGKILL)
+        if how == "term" and state.global_step == at - 1:
+            kill(signal.SIGTERM)
         begin(self, args, state, control, **more)
 
-    def saving(self, trainer, journal):
+    def saving(self: Any, trainer: Any, journal: Any) -> None:
         if how == "kill saving" and trainer.state.global_step >= at:
-            checkpoint._sync = lambda path: kill(signal.SIGKILL)
+            checkpoint._sync = lambda _path: kill(signal.SIGKILL)
         save(self, trainer, journal)
 
-    def evaluating(self, step):
-        if how == "kill evaluating" and step >= at: kill(signal.SIGKILL)
-        if how == "term evaluating" and step >= at: kill(signal.SIGTERM)
+    def evaluating(self: Any, step: int) -> None:
+        if how == "kill evaluating" and step >= at:
+            kill(signal.SIGKILL)
+        if how == "term evaluating" and step >= at:
+            kill(signal.SIGTERM)
         evaluate(self, step)
 
     loop._Follow.on_step_begin, checkpoint.Checkpoints.save, loop._Run.evaluate = on_step_begin, saving, evaluating
@@ -50,17 +51,6 @@ def train(root, model, section, how, at):
     settings = Settings.model_validate({"artifacts": root, "seed": 7, "train": {model: section}})
     run.run(settings, open_store(root), Silent(), model=model)
 
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        try:
-            train(*json.loads(line))
-        except Exception as error:
-            traceback.print_exc()
-            os._exit(getattr(error, "code", 1))
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 
 EMBEDDING = {
     "base_model": "base",
@@ -105,29 +95,11 @@ def prepare(root: Path, model: str) -> Path:
     return root
 
 
-class Runner:
-    """Trains in a process of its own each time, forked from one that has imported everything already."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        environment |= {"PYTHONPATH": ":".join(sys.path), "HF_HUB_OFFLINE": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def train(self, root: Path, model: str, *, how: str = "", at: int = -1) -> int:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(root), model, SECTIONS[model], how, at]) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    runner = Runner()
-    yield runner
-    runner.process.communicate("")
+def trained(root: Path, model: str, *, how: str = "", at: int = -1) -> int:
+    """The exit code."""
+    ended = forked.call(root, train, str(root), model, SECTIONS[model], how, at)
+    print(ended.said)
+    return ended.code
 
 
 def result(root: Path, model: str) -> tuple[Any, Any, Any]:
@@ -140,12 +112,12 @@ def checkpoints(root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a run that nothing disturbs ends with, for each model."""
     results = {}
     for model in SECTIONS:
         root = prepare(tmp_path_factory.mktemp("undisturbed"), model)
-        assert runner.train(root, model) == 0
+        assert trained(root, model) == 0
         results[model] = result(root, model)
         assert results[model][2] == 30
     return results
@@ -170,29 +142,27 @@ FULL = pytest.mark.full
     ],
 )
 def test_a_run_that_was_stopped_ends_as_if_it_was_not(
-    runner: Runner, undisturbed: dict[str, Any], tmp_path: Path, model: str, how: str, at: int, code: int, left: list
+    undisturbed: dict[str, Any], tmp_path: Path, model: str, how: str, at: int, code: int, left: list
 ) -> None:
     """Killed between steps, while a checkpoint is written, in a validation, or asked to stop: the same bytes, scores.
 
     In the second epoch, with dropout, rotating negatives and a falling learning rate.
     """
     root = prepare(tmp_path, model)
-    assert runner.train(root, model, how=how, at=at) == code
+    assert trained(root, model, how=how, at=at) == code
     assert checkpoints(root) == left
     assert not (root / "models").exists()
-    assert runner.train(root, model) == 0
+    assert trained(root, model) == 0
     assert result(root, model) == undisturbed[model]
     assert checkpoints(root) == []
 
 
 @pytest.mark.parametrize("model", ["embedding", pytest.param("reranker", marks=FULL)])
-def test_stopped_twice_ends_as_if_it_was_not(
-    runner: Runner, undisturbed: dict[str, Any], tmp_path: Path, model: str
-) -> None:
+def test_stopped_twice_ends_as_if_it_was_not(undisturbed: dict[str, Any], tmp_path: Path, model: str) -> None:
     """A run that goes on from a checkpoint and is killed again goes on from the next one."""
     root = prepare(tmp_path, model)
-    assert runner.train(root, model, how="kill between", at=8) == -signal.SIGKILL
-    assert runner.train(root, model, how="term", at=19) == 75
+    assert trained(root, model, how="kill between", at=8) == -signal.SIGKILL
+    assert trained(root, model, how="term", at=19) == 75
     assert checkpoints(root) == ["step-19"]
-    assert runner.train(root, model) == 0
+    assert trained(root, model) == 0
     assert result(root, model) == undisturbed[model]
