@@ -129,7 +129,7 @@ def _pause_and_revive(root, endpoint, disk, clean, number, when, *, overwrite):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("step", [17, pytest.param(1, marks=FULL)])
+@pytest.mark.parametrize("step", [31, pytest.param(1, marks=FULL)])
 def test_a_paused_publisher_comes_back(s3_endpoint, s3_root, clean, tmp_path, overwrite, step):
     """Paused before or after any request while another publishes: one wins, the other is told, the winner verifies."""
     points = itertools.product(range(1, UNTIL_DONE), ("before", "after"))

@@ -8,10 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nearer.progress import Silent
-from nearer.store import Built, open_store, produce
-from nearer.testing import korean_dataset, tiny_cross_encoder, tiny_embedder
-
 RUNNER = """
 import json, os, signal, sys, traceback
 answers = os.fdopen(os.dup(1), "w")
@@ -97,32 +93,6 @@ for line in sys.stdin:
         children.append(child)
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), file=answers, flush=True)
 """
-
-
-def prepare(root: Path, model: str, *, architecture: str = "bert") -> Path:
-    """A root with a dataset and a base model."""
-
-    def build(directory: Path, _work: object) -> Built:
-        korean_dataset(50, 1).write(directory)
-        return Built()
-
-    produce(
-        open_store(str(root)),
-        Silent(),
-        kind="dataset",
-        name="generate",
-        address="datasets/dataset",
-        fingerprint="d" * 64,
-        inputs={},
-        settings={},
-        build=build,
-    )
-    if model == "embedding":
-        tiny_embedder(root / "base", architecture=architecture)  # type: ignore[arg-type]
-    else:
-        tiny_cross_encoder(root / "base")
-        tiny_embedder(root / "embedder", architecture="bert")
-    return root
 
 
 def free_port() -> int:

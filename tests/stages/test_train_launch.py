@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from train_root import prepare
 
 from nearer.errors import DoesNotFit, Interrupted, NearerError
 from nearer.models.source import ModelSource
@@ -19,7 +20,7 @@ from nearer.train import launch
 from nearer.train.orders import Task
 from nearer.train.place import Place
 
-from .processes import free_port, prepare
+from .processes import free_port
 
 SECTION = {
     "base_model": "base",

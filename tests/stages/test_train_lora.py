@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from train_root import prepare
 
 from nearer.errors import GateRefused, InputError
 from nearer.progress import Silent
@@ -14,8 +15,6 @@ from nearer.settings.model import Settings
 from nearer.store import open_store
 from nearer.train import run as job
 from nearer.train import task
-
-from .processes import prepare
 
 SECTION = {
     "base_model": "base", "learning_rate": 2e-2, "batch_size": 8, "max_steps": 6, "val_split": 0.2, "precision": "fp32",

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from train_root import prepare
 
-from .processes import Processes, prepare
+from .processes import Processes
 
 FULL = pytest.mark.full
 METHODS = ["none", "zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload"]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, load_file
+from train_root import prepare
 
-from .processes import Processes, prepare
+from .processes import Processes
 
 SECTION = {
     "learning_rate": 2e-3,

@@ -8,10 +8,10 @@ from typing import Any
 
 import forked
 import pytest
+from train_root import prepare
 
 from nearer.progress import Silent
-from nearer.store import Built, open_store, produce
-from nearer.testing import korean_dataset, tiny_cross_encoder, tiny_embedder
+from nearer.store import open_store
 
 
 def train(root: str, model: str, section: dict[str, Any], how: str, at: int) -> None:
@@ -71,28 +71,6 @@ RERANKER = {
 }  # fmt: skip
 RERANKER.pop("negatives_per_query")
 SECTIONS = {"embedding": EMBEDDING, "reranker": RERANKER}
-
-
-def prepare(root: Path, model: str) -> Path:
-    def build(directory: Path, _work: object) -> Built:
-        korean_dataset(50, 1).write(directory)
-        return Built()
-
-    produce(
-        open_store(str(root)),
-        Silent(),
-        kind="dataset",
-        name="generate",
-        address="datasets/dataset",
-        fingerprint="d" * 64,
-        inputs={},
-        settings={},
-        build=build,
-    )
-    (tiny_embedder if model == "embedding" else tiny_cross_encoder)(root / "base")
-    if model == "reranker":
-        tiny_embedder(root / "embedder")
-    return root
 
 
 def trained(root: Path, model: str, *, how: str = "", at: int = -1) -> int:

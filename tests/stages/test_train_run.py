@@ -1,6 +1,7 @@
 """`nearer train` as a whole: a dataset and a tiny base model in, a better model out that plain libraries load."""
 
 import json
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from train_root import put_dataset
 
-from nearer.corpus.dataset import Dataset
-from nearer.errors import DoesNotFit, InputError
+from nearer.errors import DoesNotFit, GateRefused, InputError
 from nearer.models.load import load_embedder, load_reranker
 from nearer.models.source import find_model
 from nearer.progress import Silent
 from nearer.settings.model import Settings
-from nearer.store import Built, Manifest, Store, open_store, produce
+from nearer.store import Manifest, open_store
 from nearer.testing import korean_dataset, korean_documents, tiny_cross_encoder, tiny_embedder
 from nearer.train import run as job
 from nearer.train.checkpoint import Journal
@@ -48,24 +49,6 @@ class Ears(Silent):
 
     def warn(self, message: str, **facts: object) -> None:
         self.warned.append(message)
-
-
-def put_dataset(store: Store, dataset: Dataset) -> None:
-    def build(directory: Path, _work: object) -> Built:
-        dataset.write(directory)
-        return Built()
-
-    produce(
-        store,
-        Silent(),
-        kind="dataset",
-        name="generate",
-        address="datasets/dataset",
-        fingerprint="d" * 64,
-        inputs={},
-        settings={},
-        build=build,
-    )
 
 
 def train(root: Path, model: str, section: dict[str, Any], *, ears: Ears | None = None) -> Manifest:
@@ -218,6 +201,49 @@ def test_a_reranker_that_learnt_nothing_is_said(root: Path, scale: float, collap
     ears = Ears()
     train(root, "reranker", {**RERANKER, "learning_rate": 1e-12, "max_steps": 1}, ears=ears)
     assert any("all but the same score" in warning for warning in ears.warned) == collapsed
+
+
+def test_a_reranker_that_stays_on_the_plateau_ends_the_run(root: Path) -> None:
+    """From the middle on there is no hope: exit 3 with the way out, and no model that somebody might use."""
+    tiny_cross_encoder(root / "base")
+    weights = load_file(root / "base" / "model.safetensors")
+    weights["classifier.weight"] *= 0.0
+    save_file(weights, root / "base" / "model.safetensors", metadata={"format": "pt"})
+    small = {"validation_queries": 4, "batch_size": 4, "epochs": 2, "max_steps": 150, "patience": 99}
+    section = {**RERANKER, **small, "learning_rate": 1e-12, "evaluations_per_epoch": 4}
+    with pytest.raises(GateRefused, match=r"after 1\d\d of 150 steps") as caught:
+        train(root, "reranker", section)
+    assert "more random_negatives" in str(caught.value)
+    assert not (root / "models" / "fine_tuned_reranker").exists()
+
+
+def test_tensorboard_shows_losses_and_validations(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the steps where they were measured, the base model's among them; the model is that of a silent run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tiny_embedder(root / "base")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(root / "curves"))
+    section = {**EMBEDDING, "max_steps": 20, "epochs": 3, "evaluations_per_epoch": 1}
+    silent = train(root, "embedding", {**section, "output_dir": "silent"})
+    assert not (root / "curves").exists()
+    shutil.rmtree(root / ".nearer" / "work", ignore_errors=True)
+    (root / "silent").rename(root / "elsewhere")
+    manifest = train(root, "embedding", {**section, "output_dir": "shown", "report_to": ["tensorboard"]})
+    assert (manifest.fingerprint, manifest.files) == (silent.fingerprint, silent.files)
+    curves = EventAccumulator(str(root / "curves"))
+    curves.Reload()
+    shown = {event.step: event.value for event in curves.Scalars("eval/ndcg_at_10")}
+    history = {one["step"]: one["ndcg"] for one in manifest.metrics["history"]}
+    assert shown == pytest.approx(history, abs=1e-6)
+    assert 0 in shown
+    assert [event.step for event in curves.Scalars("train/loss")][:2] == [1, 10]
+    assert {"train/learning_rate", "train/grad_norm"} <= set(curves.Tags()["scalars"])
+
+
+def test_a_package_that_is_missing_is_told_before_anything_is_loaded(root: Path) -> None:
+    """With how to get it."""
+    with pytest.raises(InputError, match="wandb, and its package is not installed"):
+        train(root, "embedding", {**EMBEDDING, "base_model": "nowhere-yet", "report_to": ["wandb"]})
 
 
 def test_a_diverged_run_ends_in_words(root: Path) -> None:

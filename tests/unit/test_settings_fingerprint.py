@@ -24,11 +24,11 @@ EXECUTION = {
     },
     "EmbeddingSettings": {
         "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
-        "activation_checkpointing", "chunk_size",
+        "activation_checkpointing", "chunk_size", "report_to",
     },
     "RerankerSettings": {
         "dataset", "base_model", "output_dir", "device", "checkpoint_steps", "nodes", "gpus_per_node", "deepspeed",
-        "activation_checkpointing", "chunk_size", "retriever",
+        "activation_checkpointing", "chunk_size", "report_to", "retriever",
     },
     "EvalSettings": {
         "dataset", "base_embedder", "embedder", "incumbent", "incumbent_reranker", "base_reranker", "reranker", "models",

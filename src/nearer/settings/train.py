@@ -90,6 +90,12 @@ class TrainSettings(Section):
         "that of the whole batch. Null: all, and half as many after each out-of-memory.",
     )
 
+    report_to: list[Literal["tensorboard", "mlflow", "wandb"]] = execution(
+        [],
+        description="Where loss, learning rate and validations are shown while it trains. Each needs its package, and "
+        "is told where by its own environment variables.",
+    )
+
     def result_fields(self) -> dict[str, Any]:
         """As of any section; without `lora` where it is not used, so that work done before it existed stays done."""
         return {name: value for name, value in super().result_fields().items() if name != "lora" or value is not None}

@@ -26,11 +26,15 @@ from nearer.errors import DoesNotFit, InputError, Interrupted
 from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train.checkpoint import Checkpoints, Journal
+from nearer.train.collapse import refuse_collapsed
 from nearer.train.measure import Measured
 from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.steps import GroupedLoss
 from nearer.train.trainer import make_trainer
 from nearer.train.world import World
+
+_REPORTED = "eval_ndcg_at_10"
+"""nDCG@10 in a name that MLflow takes."""
 
 _STEPS_A_TRIM = 4
 """A CPU's heap grows by some 100 MB a step of the demo, because batches are of many lengths. Guessed: often enough to
@@ -77,6 +81,7 @@ def fit(
         Interrupted: SIGTERM came; a checkpoint was written.
         DoesNotFit: out of memory.
         InputError: the run diverged.
+        GateRefused: a reranker still gives every pair the same score.
     """
     world = method.world
     checkpoints = Checkpoints(work, warn=progress.warn, world=world)
@@ -185,6 +190,7 @@ class _Run:
                 rule="a learning rate that the model stands",
                 way_out="a smaller learning_rate, a longer warm-up, or precision fp32",
             )
+        refuse_collapsed(measured.deviation, step=step, steps=self.recipe.steps)
         self.journal.history[step] = value
         if step == 0:
             self.journal.base_error = measured.error
@@ -192,9 +198,16 @@ class _Run:
         if self.journal.best_step == step:
             self.journal.best_scores = scores
             self.checkpoints.save_best(self.trainer.model)
+        if step > self.start:
+            self.report(step)
         self.progress.say(
             "validation", step=step, of=self.recipe.steps, **{"nDCG@10": round(value, 4)}, best=self.journal.best_step
         )
+
+    def report(self, step: int) -> None:
+        """Show a validation wherever the trainer shows its losses."""
+        if self.recipe.report_to:
+            self.trainer.log({_REPORTED: self.journal.history[step]})
 
     def save(self) -> None:
         self.journal.cpu_seconds = self.clock.seconds()
@@ -239,6 +252,8 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
         if args.deepspeed:
             run.make_up()
             control.should_training_stop |= run.journal.is_over(run.recipe.patience)
+        if run.start in run.journal.history:  # measured before there was anybody to show it to
+            run.report(run.start)
 
     def on_step_begin(self, args: Any, state: Any, _control: Any, **_more: Any) -> None:
         run = self.run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,10 +23,14 @@ _DEPTH = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """Mean nDCG@10 over the validation queries, and the standard error of that mean."""
+    """Mean nDCG@10 over the validation queries, and the standard error of that mean.
+
+    Of a reranker also the standard deviation of all its scores.
+    """
 
     mean: float
     error: float
+    deviation: float | None = None
 
 
 _NO_NUMBER = Measured(math.nan, math.nan)
@@ -65,11 +69,10 @@ def reranking_ndcg(
     texts: Mapping[str, str],
     *,
     world: World = ALONE,
-) -> tuple[Measured, float]:
-    """How well candidates (query id → keys) are ordered for the validation queries; each process scores its part.
+) -> Measured:
+    """How well candidates (query id → keys) are ordered for the validation queries; NaN when the scores are no numbers.
 
-    Returns:
-        nDCG@10, and the standard deviation of all scores; NaN when the scores are no numbers.
+    With several processes each scores its part, and all get the result.
     """
     places = [(query, key) for query, keys in candidates.items() for key in keys]
     pairs = [(validation.queries[query], texts[key]) for query, key in places]
@@ -79,13 +82,13 @@ def reranking_ndcg(
         else shard.logits(reranker, pairs, world=world)
     )
     if not np.isfinite(scores).all():
-        return _NO_NUMBER, math.nan
+        return _NO_NUMBER
     run: dict[str, list[Hit]] = {query: [] for query in candidates}
     for (query, key), score in zip(places, scores.tolist(), strict=True):
         run[query].append(Hit(key, score))
     for hits in run.values():
         hits.sort(key=lambda hit: (-hit.score, hit.target))
-    return mean_ndcg(run, validation), float(scores.std())
+    return replace(mean_ndcg(run, validation), deviation=float(scores.std()))
 
 
 def mean_ndcg(run: Run, validation: Validation) -> Measured:

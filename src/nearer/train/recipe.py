@@ -27,6 +27,8 @@ class Recipe:
     device: str = "cpu"
     optimizer: str = "adamw_torch_fused"
     """As transformers names it."""
+    report_to: Sequence[str] = ()
+    """Integrations of transformers that are shown how it goes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from nearer.models.score import Reranker
 from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train import shard
+from nearer.train.collapse import COLLAPSE, COLLAPSED, LEAVE_THE_PLATEAU
 from nearer.train.collate import RerankerCollator, pair_truncated_share
 from nearer.train.lesson import Lesson
 from nearer.train.loop import fit
@@ -23,10 +24,6 @@ from nearer.train.world import World
 
 _PROBES = 8
 """Pairs by whose scores a saved model is known again."""
-
-_COLLAPSED = 0.05
-"""Standard deviation of the validation logits below which a reranker has learnt nothing. A trained one has about 3; on
-the plateau where it gives every pair the same score it has 0.01."""
 
 
 def train_reranker(
@@ -94,13 +91,12 @@ def train_reranker(
         "truncated_pairs": round(pair_truncated_share(model.tokenizer, answers, max_tokens=longest), 4),
     }
     progress.say("training the reranker", steps=recipe.steps, batch_size=batch_size, **facts)
-    spread = [0.0]
+    deviation: list[float | None] = []
 
     def validate() -> Measured:
-        value, spread[0] = reranking_ndcg(
-            reranker, lesson.candidates, material.validation, material.texts, world=method.world
-        )
-        return value
+        found = reranking_ndcg(reranker, lesson.candidates, material.validation, material.texts, world=method.world)
+        deviation[:] = [found.deviation]
+        return found
 
     # As many negatives as there are share the weight of one positive: the base rate is one half.
     loss = ListLoss(model) if lesson.listwise else PairLoss(model, positive_weight=float(max(1, lesson.width - 1)))
@@ -119,13 +115,11 @@ def train_reranker(
         base_may_win=has_head,
         progress=progress,
     )
-    facts["score_deviation"] = round(spread[0], 4)
-    if spread[0] < _COLLAPSED:
-        progress.warn(
-            "the reranker gives every pair all but the same score: it has not left the plateau on which fresh heads "
-            "start. Try more random_negatives, a higher learning_rate or more epochs, or start from a tuned embedder",
-            score_deviation=facts["score_deviation"],
-        )
+    for last in deviation:
+        if last is not None:
+            facts["score_deviation"] = round(last, 4)
+            if last < COLLAPSED:
+                progress.warn(f"{COLLAPSE}. Try {LEAVE_THE_PLATEAU}", score_deviation=facts["score_deviation"])
     return result, facts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
         Interrupted: SIGTERM; the same command goes on from the last checkpoint.
     """
     section = _section(settings, model)
+    _require_reporters(section)
     dataset = store.open(resolve.dataset_of(settings, section.dataset), kind="dataset")
     base = find_model(section.base_model, store=store)
     inputs = {
@@ -148,6 +150,22 @@ def _processes(demand: Demand) -> str:
 
 def _section(settings: Settings, model: Model) -> Any:
     return resolve.embedding(settings) if model == "embedding" else resolve.reranker(settings)
+
+
+def _require_reporters(section: Any) -> None:
+    """Before anything is loaded: the packages of `report_to` are there.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in section.report_to:
+        if find_spec(name) is None:
+            raise InputError(
+                f"report_to names {name}, and its package is not installed",
+                where="report_to",
+                rule="each place that training reports to needs its own package",
+                way_out=f"pip install {name}, or leave it out",
+            )
 
 
 def _place(section: Any) -> Place | None:

@@ -317,6 +317,7 @@ def _recipe(section: Any, *, rows: int, per_step: float, seed: int, device: str)
         checkpoint_steps=section.checkpoint_steps,
         seed=seed,
         device=device,
+        report_to=tuple(section.report_to),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from datasets import Dataset, disable_progress_bars
 from sentence_transformers.base.training_args import BaseTrainingArguments
@@ -12,6 +12,9 @@ from transformers.trainer_callback import PrinterCallback
 from nearer.store import WorkArea
 from nearer.train.recipe import Method, Recipe
 from nearer.train.steps import GroupedLoss, grouped_step
+
+_REPORT_STEPS: Final = 10
+"""Steps over which a loss that is reported is the mean."""
 
 
 def make_trainer(
@@ -28,7 +31,7 @@ def make_trainer(
 ) -> Any:
     """A SentenceTransformerTrainer or CrossEncoderTrainer to which the run is one epoch of numbered steps.
 
-    Its own evaluation, checkpoints and logging are off.
+    Its own evaluation and checkpoints are off, and so is its logging, unless it is to report somewhere.
     """
     disable_progress_bars()
     arguments = arguments_class(
@@ -47,10 +50,12 @@ def make_trainer(
         use_cpu=recipe.device == "cpu",
         seed=recipe.seed,
         data_seed=recipe.seed,
-        logging_strategy="no",
+        logging_strategy="steps" if recipe.report_to else "no",
+        logging_steps=_REPORT_STEPS,
+        logging_first_step=True,
         eval_strategy="no",
         save_strategy="no",
-        report_to="none",
+        report_to=list(recipe.report_to) or "none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
         dataloader_drop_last=method.world.size > 1,  # nothing is dropped of batches of one; DDP would say so
