@@ -11,14 +11,13 @@ Each recipe is what is written below, over what all have in common; what is chos
 validation. Rerankers start from, and come after, the embedder of the first recipe that is named. The table says nDCG@10
 on the test queries, mean over seeds, before and after (of an embedder: the base model; of a reranker: the tuned
 embedder's own list), the relative difference with its paired 95 % interval (each query's mean over seeds, resampled by
-group of documents), and the CPU-minutes of training a seed, without the retrieval of lists. Artifacts are found again by
+group of documents), and the CPU-minutes of training a seed, with the retrieval of lists. Artifacts are found again by
 their fingerprints, so a run that was stopped goes on, and another recipe costs only itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from korean_help import MEASURE, mean, per_query
+from korean_help import MEASURE, mean, per_query, training_minutes
 
 from nearer.cli.app import run
 from nearer.corpus.dataset import Dataset
@@ -149,9 +148,8 @@ class Trial:
         }  # fmt: skip
         nearer(name, document, "train")
         nearer(name, document, "eval")
-        manifest = json.loads(Path(output, "manifest.json").read_text(encoding="utf-8"))
         old, new = (per_query(Path(f"reports/{name}"), system) for system in (before, after))
-        return old, new, manifest["metrics"]["cpu_seconds"] / 60
+        return old, new, training_minutes(Path(output))
 
 
 def groups_of(dataset: Dataset) -> dict[str, str]:

@@ -26,7 +26,7 @@ SIZES = {name: len(data) for name, data in NEW.items()}
 UNTIL_DONE = 400  # more requests than any of these processes makes
 FULL = pytest.mark.full, pytest.mark.timeout(3600)
 PIECES_OF_ALL = 7  # odd, so that each piece has kill points with a reader first and without
-SOME_OR_ALL = [(14, 29), *(pytest.param((first, PIECES_OF_ALL), marks=FULL) for first in range(PIECES_OF_ALL))]
+SOME_OR_ALL = [(14, 43), *(pytest.param((first, PIECES_OF_ALL), marks=FULL) for first in range(PIECES_OF_ALL))]
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def test_kill_twice_sampled(template):
     """A rerun, or a reader that rolls forward, may be killed as well."""
     undisturbed = job(template / "reference", "f2", NEW)
     draw = random.Random(13)
-    _kill_twice(template, undisturbed, [(draw.randint(30, 110), draw.randint(1, 60)) for _ in range(40)])
+    _kill_twice(template, undisturbed, [(draw.randint(30, 110), draw.randint(1, 60)) for _ in range(20)])
 
 
 @pytest.mark.full

@@ -48,6 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         embedders=models,
         rerankers={},
         incumbent="base",
+        muted=(),
         plan=Protocol(
             ks=[1, 5, 10],
             rerank_depth=5,

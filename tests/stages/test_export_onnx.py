@@ -212,6 +212,17 @@ def test_without_a_dataset_parity_is_measured_on_words_and_that_is_said(models: 
     assert set(manifest.inputs) == {"reranker"}
 
 
+def test_who_exports_a_reranker_that_brings_nothing_is_told(models: Path, store: Store, tmp_path: Path) -> None:
+    """Its weight travels with it; a server that leaves it out would harm."""
+    reranker = load(models)
+    save_reranker(reranker, tmp_path / "muted")
+    replace(reranker.contract, rerank_weight=0.0).save(tmp_path / "muted")
+    heard = Heard()
+    run(settings(models, reranker=str(tmp_path / "muted"), int8=False), store, heard)
+    assert "the weight of this reranker is 0" in heard.warnings[0]
+    assert load_onnx_reranker(Path("onnx")).contract.rerank_weight == 0.0
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

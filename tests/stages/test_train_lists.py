@@ -134,12 +134,13 @@ def test_it_trains_on_them_and_says_so(store: Store, loss: str) -> None:
     assert any("the lists of base" in note for note in plan(settings, store, model="reranker").notes)
     manifest = run(settings, store, Silent(), model="reranker")
     assert manifest.metrics["negatives_from"] == "retriever"
+    assert manifest.metrics["retrieval_cpu_seconds"] > 0
     assert manifest.metrics["validation_pairs"] == 4 * manifest.metrics["validation_queries"]
     assert manifest.metrics["best_step"] > 0
     other = settings_of(retriever="base", loss=loss, negatives_from="dataset", output_dir="mined")
     assert any("`generate` mined" in note for note in plan(other, store, model="reranker").notes)
     mined = run(other, store, Silent(), model="reranker")
-    assert mined.metrics["negatives_from"] == "dataset"
+    assert (mined.metrics["negatives_from"], mined.metrics["retrieval_cpu_seconds"]) == ("dataset", 0)
     assert mined.fingerprint != manifest.fingerprint
     weights = [{file.path: file.sha256 for file in one.files}["model.safetensors"] for one in (manifest, mined)]
     assert weights[0] != weights[1]

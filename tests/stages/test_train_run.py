@@ -20,6 +20,7 @@ from nearer.progress import Silent
 from nearer.settings.model import Settings
 from nearer.store import Manifest, open_store
 from nearer.testing import korean_dataset, korean_documents, tiny_cross_encoder, tiny_embedder
+from nearer.train import collapse
 from nearer.train import run as job
 from nearer.train.checkpoint import Journal
 
@@ -203,15 +204,17 @@ def test_a_reranker_that_learnt_nothing_is_said(root: Path, scale: float, collap
     assert any("all but the same score" in warning for warning in ears.warned) == collapsed
 
 
-def test_a_reranker_that_stays_on_the_plateau_ends_the_run(root: Path) -> None:
+def test_a_reranker_that_stays_on_the_plateau_ends_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the middle on there is no hope: exit 3 with the way out, and no model that somebody might use."""
+    assert collapse.STEPS == 500
+    monkeypatch.setattr(collapse, "STEPS", 10)
     tiny_cross_encoder(root / "base")
     weights = load_file(root / "base" / "model.safetensors")
     weights["classifier.weight"] *= 0.0
     save_file(weights, root / "base" / "model.safetensors", metadata={"format": "pt"})
-    small = {"validation_queries": 4, "batch_size": 4, "epochs": 2, "max_steps": 150, "patience": 99}
-    section = {**RERANKER, **small, "learning_rate": 1e-12, "evaluations_per_epoch": 4}
-    with pytest.raises(GateRefused, match=r"after 1\d\d of 150 steps") as caught:
+    small = {"validation_queries": 4, "batch_size": 4, "epochs": 2, "max_steps": 40, "patience": 99}
+    section = {**RERANKER, **small, "learning_rate": 1e-12, "evaluations_per_epoch": 9}
+    with pytest.raises(GateRefused, match=r"after [23]\d of 40 steps") as caught:
         train(root, "reranker", section)
     assert "more random_negatives" in str(caught.value)
     assert not (root / "models" / "fine_tuned_reranker").exists()

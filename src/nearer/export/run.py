@@ -37,6 +37,11 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         from nearer.models.load import load_reranker
 
         reranker = load_reranker(source, device="cpu", trust_remote_code=section.trust_remote_code)
+        if reranker.contract.rerank_weight == 0:
+            progress.warn(
+                "the weight of this reranker is 0: on the validation queries its training found no order that it had a "
+                "part in better than the retriever's own. Served alone it would make lists worse"
+            )
         if dataset is not None:
             candidates = dataset_candidates(
                 Dataset.load(dataset.path),

@@ -17,9 +17,9 @@ LEAVE_THE_PLATEAU: Final = (
     "more random_negatives, a higher learning_rate or more epochs, or start from a tuned embedder"
 )
 
-_STEPS: Final = 100
+STEPS: Final = 500
 """A run that has made so many, and half of those that it will make, has left the plateau or will not: the learning rate
-only falls from there. Ours left it within 60. A guess for others."""
+only falls from there. A guess, on the careful side: ours left it within 60, and a shorter run wastes little."""
 
 
 def refuse_collapsed(deviation: float | None, *, step: int, steps: int) -> None:
@@ -33,7 +33,7 @@ def refuse_collapsed(deviation: float | None, *, step: int, steps: int) -> None:
     Raises:
         GateRefused: there is no hope.
     """
-    if deviation is None or deviation >= COLLAPSED or step < max(_STEPS, steps / 2):
+    if deviation is None or deviation >= COLLAPSED or step < max(STEPS, steps / 2):
         return
     raise GateRefused(
         f"{COLLAPSE}, after {step} of {steps} steps: the standard deviation of its scores is {deviation:.4f}",

@@ -29,6 +29,7 @@ class Lesson:
         curriculum: share of the training after which that is so.
         candidates: validation query id → keys that are put in order.
         suspects: texts that were dropped from the retriever's ranks, because they may be unjudged answers.
+        cpu_seconds: that the retriever took.
     """
 
     listwise: bool
@@ -38,6 +39,7 @@ class Lesson:
     curriculum: float
     candidates: Mapping[str, Sequence[str]]
     suspects: int
+    cpu_seconds: float
 
     @property
     def width(self) -> int:
@@ -95,5 +97,6 @@ def prepare_lesson(
         curriculum=section.curriculum,
         candidates=lists.candidates if lists else material.validation.candidates,
         suspects=lists.suspects if lists else 0,
+        cpu_seconds=lists.cpu_seconds if lists else 0.0,
     )
     return material, lesson

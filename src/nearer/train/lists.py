@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,13 @@ class Lists:
         negatives: training query id → keys of texts that may train and do not answer it.
         candidates: validation query id → keys of validation passages.
         suspects: how many texts of the negatives' lists were dropped, because they may be unjudged answers.
+        cpu_seconds: that it took to find them, over all processes.
     """
 
     negatives: Mapping[str, Sequence[str]]
     candidates: Mapping[str, Sequence[str]]
-    suspects: int = 0
+    suspects: int
+    cpu_seconds: float
 
 
 def kept_lists(work: WorkArea) -> Lists | None:
@@ -56,7 +59,7 @@ def kept_lists(work: WorkArea) -> Lists | None:
         {query: [keys[number] for number in ranks] for query, ranks in raw[name].items()}
         for name in ("negatives", "candidates")
     )
-    return Lists(negatives=negatives, candidates=candidates, suspects=raw["suspects"])
+    return Lists(negatives=negatives, candidates=candidates, suspects=raw["suspects"], cpu_seconds=raw["cpu_seconds"])
 
 
 def keep_lists(lists: Lists, work: WorkArea) -> None:
@@ -69,9 +72,8 @@ def keep_lists(lists: Lists, work: WorkArea) -> None:
         for name, ranked in parts.items()
     }
     temporary = Path(f"{work.path / _FILE}.tmp")
-    temporary.write_text(
-        json.dumps({"keys": keys, "suspects": lists.suspects, **raw}, ensure_ascii=False), encoding="utf-8"
-    )
+    facts = {"keys": keys, "suspects": lists.suspects, "cpu_seconds": lists.cpu_seconds}
+    temporary.write_text(json.dumps({**facts, **raw}, ensure_ascii=False), encoding="utf-8")
     temporary.rename(work.path / _FILE)
     work.share(_FILE)
 
@@ -100,6 +102,7 @@ def retrieve(
         seed: of the sample.
         world: all processes; each encodes its part.
     """
+    began = time.process_time()
     trains = _training_texts(material, most=passages, draw=random.Random(f"lists {seed}"))
     validates = material.validation.passages
     answers: dict[str, list[str]] = {query: [] for query in material.queries}
@@ -137,6 +140,7 @@ def retrieve(
         negatives=negatives,
         candidates={query: [hit.target for hit in hits] for query, hits in zip(queries, candidates, strict=True)},
         suspects=suspects,
+        cpu_seconds=sum(world.gather(time.process_time() - began)),
     )
 
 
