@@ -157,7 +157,7 @@ def test_anything_failed_refuses_and_anything_unclear_leaves_it_open() -> None:
     assert decide([good]).decision == "ship"
     assert decide([good, open_]).decision == "inconclusive"
     assert decide([good, open_, bad]).decision == "do not ship"
-    assert decide([good, open_, bad], context=["So."]).reasons == ("fail.", "So.")
+    assert decide([good, open_, bad], context=["So."]).reasons == ("fail.", "pass.", "So.")
 
 
 def test_scores_that_no_longer_tell_passages_apart_are_seen() -> None:

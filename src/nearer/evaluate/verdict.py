@@ -50,7 +50,7 @@ def rule(found: Comparison, *, minimum: float, confidence: float) -> State:
 
 
 def decide(checks: Sequence[Check], *, context: Sequence[str] = ()) -> Verdict:
-    """Every check must pass; one that fails refuses.
+    """Every check must pass; one that fails refuses. What the primary comparison found is always among the reasons.
 
     Args:
         checks: the primary comparison first.
@@ -58,9 +58,9 @@ def decide(checks: Sequence[Check], *, context: Sequence[str] = ()) -> Verdict:
     """
     failed = [check for check in checks if check.state == "fail"]
     unclear = [check for check in checks if check.state == "unclear"]
-    decisive = failed or unclear or list(checks[:1])
+    told = dict.fromkeys(one.sentence for one in [*(failed or unclear), *checks[:1]])
     decision: Decision = "do not ship" if failed else "inconclusive" if unclear else "ship"
-    return Verdict(decision=decision, reasons=(*(one.sentence for one in decisive), *context), checks=tuple(checks))
+    return Verdict(decision=decision, reasons=(*told, *context), checks=tuple(checks))
 
 
 def primary(
