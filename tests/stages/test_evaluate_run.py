@@ -288,6 +288,8 @@ def test_a_reranker_of_weight_0_is_neither_asked_nor_judged(store: Store, models
     systems = report["systems"]
     assert systems["tuned-hybrid+reranker"]["metrics"] == systems["tuned-hybrid"]["metrics"]
     assert not list(store.cache("pair-scores").iterdir())
+    assert "tuned-hybrid" in table(report)
+    assert "+reranker" not in table(report)
     asked = settings(models, reranker=str(muted), base_reranker=None, rerank_weight=0.5, output_dir="asked")
     assert plan(asked, store).notes[1].startswith("verdict: tuned-hybrid+reranker against")
 

@@ -168,14 +168,19 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _shown(report: Mapping[str, Any]) -> set[str]:
-    """The systems that a terminal shows: those that the verdict looks at, the tuned reranker, and models alone."""
+    """The systems that a terminal shows: those that the verdict looks at, the tuned reranker, and models alone.
+
+    A reranker of weight 0 leaves a list as it is: nothing is shown twice for it.
+    """
     systems, candidate = report["systems"], report["candidate"]
     alone = {
         name for name, one in systems.items() if name == one["retriever"] and not name.endswith(("-hybrid", "-rrf"))
     }
     whole = systems[candidate]["retriever"] if candidate else None
     without = {name for name, one in systems.items() if one["retriever"] == whole and one["reranker"] is None}
-    return {"incumbent", "tuned+reranker", candidate, report["baseline"]} | alone | without
+    counts = report["rerank_weights"].get("reranker") != 0
+    reranked = {"tuned+reranker"} if counts else set()
+    return {"incumbent", candidate, report["baseline"]} | reranked | alone | without
 
 
 def _incumbent(report: Mapping[str, Any]) -> str:
