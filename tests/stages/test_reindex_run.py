@@ -67,6 +67,20 @@ def store(workdir: Path) -> Store:
     return open_store(".")
 
 
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many passages each call encoded."""
+    counts: list[int] = []
+    encode = Embedder.encode_passages
+
+    def counting(self: Embedder, texts: Sequence[str], **options: Any) -> np.ndarray:
+        counts.append(len(texts))
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Embedder, "encode_passages", counting)
+    return counts
+
+
 def settings(models: Path, model: str = "old", **changes: Any) -> Settings:
     fields = {
         "documents": "documents.jsonl",
@@ -124,9 +138,7 @@ def test_the_same_work_again_is_done_already(models: Path, store: Store) -> None
     assert (generations(), alias()) == (before, written)
 
 
-def test_what_an_evaluation_has_encoded_is_not_encoded_again(
-    models: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_evaluation_has_encoded_is_not_encoded_again(models: Path, store: Store, encoded: list[int]) -> None:
     """The same vectors come out; wrong ones are found by the check, and the next run is not caught by them again."""
     run(settings(models), store, Silent())
     place = Path("idx/generations") / alias()["generation"]
@@ -136,16 +148,9 @@ def test_what_an_evaluation_has_encoded_is_not_encoded_again(
     )
     texts = [rendered(one, embedder.contract.passage_template) for one in read_passages(place / "passages.jsonl")]
     encode_cached(embedder, texts, side="passage", directory=store.cache("vectors"))
-    asked: list[int] = []
-    encode = Embedder.encode_passages
-
-    def counted(self: Embedder, texts: Sequence[str], **more: Any) -> np.ndarray:
-        asked.append(len(texts))
-        return encode(self, texts, **more)
-
-    monkeypatch.setattr(Embedder, "encode_passages", counted)
+    encoded.clear()
     run(settings(models, output_dir="idx2", shard_passages=4096), store, Silent())
-    assert asked == [8]  # the samples of the check
+    assert encoded == [8]  # the samples of the check
     found = np.concatenate([np.load(shard) for shard in sorted(Path("idx2").rglob("vectors-*.npy"))])
     np.testing.assert_allclose(found, expected, atol=1e-6)
     (kept,) = store.cache("vectors").glob("*.npy")
@@ -153,7 +158,7 @@ def test_what_an_evaluation_has_encoded_is_not_encoded_again(
     with pytest.raises(GateRefused):
         run(settings(models, output_dir="idx3", shard_passages=4096), store, Silent())
     run(settings(models, output_dir="idx3", shard_passages=4096), store, Silent())
-    assert asked == [8, 8, len(texts), 8]
+    assert encoded == [8, 8, len(texts), 8]
 
 
 def test_a_new_model_makes_a_new_generation_and_the_way_back_stands(models: Path, store: Store) -> None:
@@ -234,21 +239,14 @@ def reindex_until_killed(asked: Settings) -> None:
 
 
 def test_after_kill_9_only_what_is_missing_is_encoded_and_the_result_is_the_same(
-    models: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    models: Path, store: Store, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two shards survive the kill; the same command ends with the bytes of an undisturbed run."""
     asked = settings(models)
     killed = forked.call(Path.cwd(), reindex_until_killed, asked)
     assert killed.code == -signal.SIGKILL, killed.said
     assert not Path("idx/aliases").exists()
-    encoded: list[int] = []
-    whole = Embedder.encode_passages
-
-    def counting(self: Embedder, texts: Sequence[str], **options: Any) -> np.ndarray:
-        encoded.append(len(texts))
-        return whole(self, texts, **options)
-
-    monkeypatch.setattr(Embedder, "encode_passages", counting)
+    encoded.clear()
     manifest = run(asked, store, Silent())
     samples = asked.reindex.check_samples
     assert sum(encoded) == manifest.metrics["passages"] - 2 * 20 + samples

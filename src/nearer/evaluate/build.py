@@ -237,11 +237,7 @@ def _left_out(line: Lineup) -> list[str]:
     candidate = line.entry(line.candidate)
     if candidate is None or candidate.reranker is not None or RERANKER not in line.muted:
         return []
-    told = (
-        f"{candidate.name} is judged without the tuned reranker, whose weight is 0: on the validation queries no order "
-        "that it had a part in was better than the list that it was given."
-    )
-    return [told]
+    return [f"{candidate.name} is judged without the tuned reranker, whose weight is 0: it leaves every list as it is."]
 
 
 def _alternative(line: Lineup, found: Sequence[Change], rules: Rules) -> str | None:

@@ -40,7 +40,7 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         if reranker.contract.rerank_weight == 0:
             progress.warn(
                 "the weight of this reranker is 0: on the validation queries its training found no order that it had a "
-                "part in better than the retriever's own. Served alone it would make lists worse"
+                "part in better than the retriever's own. Whoever serves it has to use that weight"
             )
         if dataset is not None:
             candidates = dataset_candidates(

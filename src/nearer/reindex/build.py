@@ -47,7 +47,7 @@ def build(
         max_tokens: longest passage.
         shard_passages: passages a shard.
         batch_tokens: padded tokens a forward pass.
-        earlier: the cache in which an evaluation may have left vectors of this model; removed if the check refuses.
+        earlier: the cache in which an evaluation may have left vectors of this model; emptied if the check refuses.
         samples: see `check`.
         min_index_recall: see `check`.
         seed: see `check`.
@@ -98,8 +98,10 @@ def build(
             progress=progress,
         )
     except GateRefused:
-        for directory in (vectors, earlier):  # the next try encodes again, or would be refused for ever
-            shutil.rmtree(directory, ignore_errors=True)
+        # The next try encodes again, or would be refused for ever.
+        shutil.rmtree(vectors, ignore_errors=True)
+        for path in earlier.glob("*.npy"):  # the directory stays: another process may be writing there
+            path.unlink(missing_ok=True)
         raise
     count = sum(1 for _ in itertools.groupby(read_passages(passages), key=lambda passage: passage.document_id))
     return {"documents": count, "dimension": embedder.contract.dimension, **checked.metrics()}
