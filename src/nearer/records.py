@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Origin = Literal["real", "hypothetical", "heading", "llm"]
 ORIGINS: tuple[Origin, ...] = ("real", "hypothetical", "heading", "llm")
@@ -74,8 +74,7 @@ class Negative:
     share: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One line of a run: a target (passage or document id) and its score."""
 
     target: str

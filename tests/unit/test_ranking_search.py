@@ -2,13 +2,14 @@
 
 import unicodedata
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nearer.ranking import dense
+from nearer.ranking import bm25, dense
 from nearer.ranking.bm25 import Bm25
 from nearer.ranking.fuse import reciprocal_rank_fusion, weighted
 from nearer.ranking.tokenise import tokenise
@@ -68,6 +69,30 @@ def test_decomposed_hangul_gives_the_same_terms() -> None:
     """Files from macOS hold jamo."""
     composed, decomposed = tokenise(["필터 교체 F5", unicodedata.normalize("NFD", "필터 교체 F5")])
     assert composed == decomposed == ["필터", "교체", "f", "5", "f5"]
+
+
+texts_of_terms = st.lists(st.lists(st.sampled_from("가나다라마바"), max_size=6), min_size=1, max_size=12)
+
+
+@settings(deadline=None)
+@given(texts_of_terms, texts_of_terms, st.integers(1, 13), st.integers(1, 40))
+def test_bm25_ranks_as_the_librarys_own_scores_do(
+    texts: list[list[str]], queries: list[list[str]], k: int, at_once: int
+) -> None:
+    """Terms that a query repeats, ties, texts without a term, and however many queries are searched together."""
+    ids = [f"{number:02d}" for number in range(len(texts))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bm25, "_SCORES_AT_ONCE", at_once)
+        found = Bm25.of_terms(ids, texts).search_terms(iter(queries), k)
+    peer = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    vocabulary = set().union(*texts)
+    if vocabulary:
+        peer.index(texts, show_progress=False)
+    for terms, hits in zip(queries, found, strict=True):
+        known = [term for term in terms if term in vocabulary]
+        scores = peer.get_scores(known) if known else np.zeros(len(ids))
+        expected = [Hit(ids[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
+        assert hits == [hit for hit in expected if hit.score > 0][:k]
 
 
 scores = arrays.arrays(

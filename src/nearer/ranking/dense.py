@@ -93,9 +93,10 @@ class Index:
             scores, places = np.take_along_axis(scores, by_id, axis=1), np.take_along_axis(places, by_id, axis=1)
             rows = {int(row): self._exactly(block[row], k + most) for row in unsure}
             for row in range(len(block)):
-                best = rows.get(row) or zip(places[row].tolist(), scores[row].tolist(), strict=True)
                 names = hidden[start + row]
-                hits = (Hit(self.ids[place], score) for place, score in best)
+                enough = k + len(names)
+                best = rows.get(row) or zip(places[row, :enough].tolist(), scores[row, :enough].tolist(), strict=True)
+                hits = [Hit(self.ids[place], score) for place, score in best]
                 found.append([hit for hit in hits if hit.target not in names][:k])
         return found
 

@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Final
 
 from nearer.errors import InputError
@@ -54,12 +55,12 @@ class DropAudit:
     kept: int = 0
     queries_without_negatives: int = 0
 
-    def drop(self, rule: str, query_id: str, case: Callable[[], Drop]) -> None:
-        """Count one dropped candidate; most are only counted, so the case is made when it is kept."""
-        self.counts[rule] = self.counts.get(rule, 0) + 1
+    def drop(self, rule: str, count: int, sample: Drop) -> None:
+        """Count what one query lost by a rule, and keep one case of it as long as there are few."""
+        self.counts[rule] = self.counts.get(rule, 0) + count
         seen = self.samples.setdefault(rule, [])
-        if len(seen) < _SAMPLES_PER_RULE and all(other.query_id != query_id for other in seen):
-            seen.append(case())
+        if len(seen) < _SAMPLES_PER_RULE and all(other.query_id != sample.query_id for other in seen):
+            seen.append(sample)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `audit.json`, rules in alphabetical order."""
@@ -96,13 +97,16 @@ def merge(proposals: Mapping[str, Sequence[str]], *, skip_top: int = 0, depth: i
     Returns:
         passage id → who proposed it (`bm25`, `dense`, `bm25+dense`), in merged order.
     """
-    lists = {miner: list(ranked[skip_top:depth]) for miner, ranked in proposals.items()}
-    proposers: dict[str, list[str]] = {}
-    for rank in range(max((len(ranked) for ranked in lists.values()), default=0)):
-        for miner, ranked in lists.items():
-            if rank < len(ranked) and miner not in proposers.setdefault(ranked[rank], []):
-                proposers[ranked[rank]].append(miner)
-    return {passage: "+".join(miner for miner in lists if miner in found) for passage, found in proposers.items()}
+    lists = [ranked[skip_top:depth] for ranked in proposals.values()]
+    proposers: dict[str, int] = {}  # one bit a miner
+    for round_ in zip_longest(*lists):
+        for miner, passage in enumerate(round_):
+            if passage is not None:
+                proposers[passage] = proposers.get(passage, 0) | 1 << miner
+    names = [
+        "+".join(name for miner, name in enumerate(proposals) if bits >> miner & 1) for bits in range(1 << len(lists))
+    ]
+    return {passage: names[bits] for passage, bits in proposers.items()}
 
 
 def teacher_zero(
@@ -179,39 +183,32 @@ def mine(
         (positive,) = (value - zero for value in _finite([positive_scores[index]]))
         proposed = candidates(index)
         audit.candidates += len(proposed)
-        rules = forbidden(index)
-
-        def drop(rule: str, passage: str, score: float | None, *, at: Mapping[str, str] = proposed) -> None:
-            audit.drop(
-                rule,
-                query_id,  # noqa: B023 - called within this turn of the loop only
-                lambda: Drop(
-                    query_id=query_id,  # noqa: B023
+        left = list(proposed)
+        lost: dict[str, list[tuple[str, float | None]]] = {}
+        for rule, ids in forbidden(index).items():
+            lost[rule] = [(passage, None) for passage in left if passage in ids]
+            if lost[rule]:
+                left = [passage for passage in left if passage not in ids]
+        scores = [value - zero for value in _finite(score(index, left))] if left else []
+        judged = list(zip(left, scores, strict=True))
+        highest = max_share * positive if positive > 0 else -math.inf
+        far = [(passage, value) for passage, value in judged if value <= highest]
+        near = [(passage, value) for passage, value in judged if value > highest]
+        lost |= {FALSE_NEGATIVE if positive > 0 else POSITIVE_NOT_TRUSTED: [*near], NOT_NEEDED: [*far[limit:]]}
+        for rule, cases in lost.items():
+            for passage, value in cases[:1]:
+                sample = Drop(
+                    query_id=query_id,
                     passage_id=passage,
-                    miner=at[passage],
-                    score=score,
-                    positive_score=None if score is None else positive,  # noqa: B023
-                ),
-            )
-
-        allowed = []
-        for passage in proposed:
-            rule = next((rule for rule, ids in rules.items() if passage in ids), None)
-            if rule is None:
-                allowed.append(passage)
-            else:
-                drop(rule, passage, None)
-        scores = [value - zero for value in _finite(score(index, allowed))] if allowed else []
-        kept: list[Negative] = []
-        for passage, value in zip(allowed, scores, strict=True):
-            if positive <= 0:
-                drop(POSITIVE_NOT_TRUSTED, passage, value)
-            elif value > max_share * positive:
-                drop(FALSE_NEGATIVE, passage, value)
-            elif len(kept) >= limit:
-                drop(NOT_NEEDED, passage, value)
-            else:
-                kept.append(Negative(miner=proposed[passage], score=value, corpus_id=passage, share=value / positive))
+                    miner=proposed[passage],
+                    score=value,
+                    positive_score=None if value is None else positive,
+                )
+                audit.drop(rule, len(cases), sample)
+        kept = [
+            Negative(miner=proposed[passage], score=value, corpus_id=passage, share=value / positive)
+            for passage, value in far[:limit]
+        ]
         mined[query_id] = tuple(sorted(kept, key=lambda negative: (-negative.score, str(negative.corpus_id))))
         audit.kept += len(kept)
         audit.queries_without_negatives += not kept
@@ -219,8 +216,8 @@ def mine(
 
 
 def _finite(scores: Sequence[float]) -> list[float]:
-    values = [float(value) for value in scores]
-    if not all(math.isfinite(value) for value in values):
+    values = list(map(float, scores))
+    if not all(map(math.isfinite, values)):
         raise InputError(
             "the teacher gives scores that are not numbers (NaN or infinite)",
             rule="finite scores",
