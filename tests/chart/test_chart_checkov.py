@@ -1,4 +1,4 @@
-"""What a widely used scanner of Kubernetes objects says, and why it may say three things."""
+"""What a widely used scanner of Kubernetes objects says, and why it may say these things."""
 
 import json
 import subprocess
@@ -15,11 +15,11 @@ CHECKOV = "checkov==3.3.30"
 EXPLAINED = {
     "CKV_K8S_11": "no CPU limit: it throttles a training while cores stand idle; set pod.resources.limits.cpu to have one",
     "CKV_K8S_15": "IfNotPresent: the image is some gigabytes; set image.pullPolicy",
+    "CKV_K8S_35": "secrets.env: the clients of a language model, of Hugging Face and of S3 read their keys from it",
     "CKV_K8S_43": "a tag by default: a chart cannot know the digest in your registry; set image.digest",
 }
 OF_AN_OPTION = {
     "CKV_K8S_19": "pod.hostNetwork: for clusters without DNS, and off by default",
-    "CKV_K8S_35": "secrets.env: Hugging Face and S3 clients read their secrets from the environment",
     "CKV_K8S_40": "pod.user: null: the platform gives a high uid, which the scanner cannot see",
     "CKV2_K8S_6": "networkPolicy.enabled: false: for platforms that bring their own",
 }
