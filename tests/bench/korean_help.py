@@ -28,8 +28,8 @@ from nearer.ranking.compare import compare
 MEASURE = "nDCG@10"
 
 
-def settings(documents: Path, seed: int) -> dict[str, object]:
-    """One seed's document; all seeds share the dataset."""
+def settings(documents: Path, seed: int, *, reranker: bool) -> dict[str, object]:
+    """One seed's document; all seeds share the dataset. With and without a reranker there are two reports."""
     return {
         "seed": seed,
         "generate": {
@@ -76,8 +76,18 @@ def settings(documents: Path, seed: int) -> dict[str, object]:
                 "freeze": {"embeddings": True, "layers": 4},
             },
         },
-        "eval": {"output_dir": f"reports/{seed}", "rerank_depth": 20, "reranked": ["tuned"], "batch_tokens": 2048},
+        "eval": {
+            "output_dir": str(report(seed, reranker=reranker)),
+            "rerank_depth": 20,
+            "reranked": ["tuned"],
+            "batch_tokens": 2048,
+        },
     }
+
+
+def report(seed: int, *, reranker: bool) -> Path:
+    """Where a seed's report goes."""
+    return Path("reports", str(seed) if reranker else f"{seed}-embedder")
 
 
 def nearer(*arguments: str) -> None:
@@ -109,7 +119,7 @@ def main() -> None:
         e5.convert(e5.package_file(), Path("models/multilingual-e5-small"))
     cpu_minutes: dict[int, dict[str, float]] = {}
     for seed in options.seeds:
-        document = settings(documents, seed)
+        document = settings(documents, seed, reranker=not options.no_reranker)
         if options.no_reranker:
             del document["train"]["reranker"]  # type: ignore[attr-defined]
         path = Path(f"seed-{seed}.yaml")
@@ -122,7 +132,7 @@ def main() -> None:
             model: training_minutes(Path(f"models/{model}-{seed}"))
             for model in document["train"]  # type: ignore[attr-defined]
         }
-    summary(options.seeds, cpu_minutes)
+    summary({seed: report(seed, reranker=not options.no_reranker) for seed in options.seeds}, cpu_minutes)
 
 
 def training_minutes(model: Path) -> float:
@@ -131,8 +141,9 @@ def training_minutes(model: Path) -> float:
     return float(metrics["cpu_seconds"] + metrics.get("retrieval_cpu_seconds", 0.0)) / 60
 
 
-def summary(seeds: list[int], cpu_minutes: dict[int, dict[str, float]]) -> None:
+def summary(reports: dict[int, Path], cpu_minutes: dict[int, dict[str, float]]) -> None:
     """Print what the seeds say together: the embedder against its base, the reranker against the list it was given."""
+    seeds = list(reports)
     dataset = Dataset.load(Path("datasets/help"))
     queries = {judgment.query_id: dataset.passages[judgment.target].document_id for judgment in dataset.test}
     groups = {query: dataset.groups[document] for query, document in queries.items()}
@@ -141,7 +152,7 @@ def summary(seeds: list[int], cpu_minutes: dict[int, dict[str, float]]) -> None:
         spent = ", ".join(f"{minutes:.1f} for the {model}" for model, minutes in cpu_minutes[seed].items())
         print(f"  seed {seed}: CPU-minutes of training: {spent}")
     for before, after in (("base", "tuned"), ("tuned", "tuned+reranker"), ("base", "tuned+reranker")):
-        old, new = ({seed: per_query(Path(f"reports/{seed}"), system) for seed in seeds} for system in (before, after))
+        old, new = ({seed: per_query(path, system) for seed, path in reports.items()} for system in (before, after))
         if not all(new.values()):
             continue
         for seed in seeds:
