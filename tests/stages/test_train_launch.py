@@ -15,6 +15,7 @@ from train_root import prepare
 from nearer.errors import DoesNotFit, Interrupted, NearerError
 from nearer.models.source import ModelSource
 from nearer.progress import Silent
+from nearer.settings.train import EmbeddingSettings
 from nearer.store import WorkArea
 from nearer.train import launch
 from nearer.train.orders import Task
@@ -60,13 +61,14 @@ if "nearer.train.worker" in sys.orig_argv and os.environ.get("FAULT"):
 """
 
 
-class Section:
-    batch_size = 8
-    negatives_per_query = 1
-
-
 BASE = ModelSource(name="base", path=Path(), fingerprint="", origin="directory", revision="")
-TASK = Task(model="embedding", section=Section(), base=BASE, dataset_path=Path(), seed=0)
+TASK = Task(
+    model="embedding",
+    section=EmbeddingSettings(batch_size=8, negatives_per_query=1),
+    base=BASE,
+    dataset_path=Path(),
+    seed=0,
+)
 
 
 class Command:

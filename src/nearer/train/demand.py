@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nearer.settings.train import EmbeddingSettings, RerankerSettings
+
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
@@ -47,22 +49,21 @@ class Demand:
     lora_targets: Sequence[str] | None
 
 
-def demand_of(section: Any, config: Mapping[str, Any] | None) -> Demand:
+def demand_of(section: EmbeddingSettings | RerankerSettings, config: Mapping[str, Any] | None) -> Demand:
     """The demand of a section of the settings, `train.embedding` or `train.reranker`.
 
     Args:
         section: of the settings.
         config: the base model's config.json; None if it is not known yet.
     """
-    reranker = hasattr(section, "max_pair_tokens")
-    if reranker:
+    if isinstance(section, RerankerSettings):
         passes = [(section.batch_size, section.max_pair_tokens)]
     else:
         texts = section.batch_size * (1 + section.negatives_per_query)
         passes = [(section.batch_size, section.max_query_tokens), (texts, section.max_passage_tokens)]
     return Demand(
         config=config,
-        reranker=reranker,
+        reranker=isinstance(section, RerankerSettings),
         passes=passes,
         chunk=section.chunk_size,
         nodes=section.nodes or _variable("NNODES") or 1,

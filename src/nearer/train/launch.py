@@ -22,6 +22,7 @@ from typing import Any, Final
 from nearer import process
 from nearer.errors import DoesNotFit, Interrupted, NearerError
 from nearer.progress import Progress
+from nearer.settings.train import EmbeddingSettings
 from nearer.store import WorkArea
 from nearer.train.line import Exchange, Report
 from nearer.train.orders import Orders, Task
@@ -102,7 +103,7 @@ def _smaller(task: Task, place: Place, chunk: int | None) -> int | None:
     """Half of it; None: there is no half."""
     if chunk is None:
         section = task.section
-        texts = getattr(section, "negatives_per_query", 0) + 1
+        texts = 1 + section.negatives_per_query if isinstance(section, EmbeddingSettings) else 1
         chunk = -(-section.batch_size * texts // place.total)
     return chunk // 2 or None
 

@@ -9,6 +9,7 @@ from nearer.corpus.dataset import Dataset
 from nearer.models.load import load_embedder
 from nearer.process import release_memory
 from nearer.progress import Progress
+from nearer.settings.train import RerankerSettings
 from nearer.store import WorkArea
 from nearer.train.lists import keep_lists, kept_lists, retrieve
 from nearer.train.orders import Task
@@ -49,6 +50,7 @@ class Lesson:
 
 def prepare_lesson(
     task: Task,
+    section: RerankerSettings,
     dataset: Dataset,
     material: Material,
     *,
@@ -64,7 +66,6 @@ def prepare_lesson(
     Returns:
         The material, its negatives replaced by the retriever's ranks where that is known and not refused; the lesson.
     """
-    section = task.section
     lists = None
     if task.retriever is not None and section.negatives_from != "dataset":
         lists = world.share(kept_lists(work) if world.main else None)

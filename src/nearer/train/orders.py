@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from nearer.models.source import ModelSource
+from nearer.settings.train import EmbeddingSettings, RerankerSettings
 from nearer.store import WorkArea
 
 FINISHED: Final = "finished"
@@ -27,7 +28,7 @@ class Task:
     """
 
     model: Literal["embedding", "reranker"]
-    section: Any
+    section: EmbeddingSettings | RerankerSettings
     base: ModelSource
     dataset_path: Path
     seed: int

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nearer.errors import InputError
 from nearer.models.source import ModelSource, find_model, known_config, model_state
 from nearer.progress import Progress
 from nearer.settings import Settings, resolve
+from nearer.settings.train import EmbeddingSettings, RerankerSettings, TrainSettings
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
 from nearer.train.demand import Demand, demand_of
 from nearer.train.fit import memory_notes
@@ -44,7 +45,7 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
     retriever = find_model(before, store=store) if before else None
     if retriever is not None:
         inputs["retriever"] = _entry(retriever, store)
-    elif model == "reranker" and section.negatives_from == "retriever":
+    elif isinstance(section, RerankerSettings) and section.negatives_from == "retriever":
         raise InputError(
             "negatives_from: retriever, and no retriever",
             where="train.reranker.negatives_from",
@@ -148,11 +149,11 @@ def _processes(demand: Demand) -> str:
     return f"{here} on each of {demand.nodes} nodes" if demand.nodes > 1 else here
 
 
-def _section(settings: Settings, model: Model) -> Any:
+def _section(settings: Settings, model: Model) -> EmbeddingSettings | RerankerSettings:
     return resolve.embedding(settings) if model == "embedding" else resolve.reranker(settings)
 
 
-def _require_reporters(section: Any) -> None:
+def _require_reporters(section: TrainSettings) -> None:
     """Before anything is loaded: the packages of `report_to` are there.
 
     Raises:
@@ -168,7 +169,7 @@ def _require_reporters(section: Any) -> None:
             )
 
 
-def _place(section: Any) -> Place | None:
+def _place(section: EmbeddingSettings | RerankerSettings) -> Place | None:
     """Where the processes are that this run starts; None: this one alone does it.
 
     Raises:

@@ -19,6 +19,7 @@ from nearer.models.save import save_embedder, save_reranker
 from nearer.models.score import Reranker
 from nearer.models.source import ModelSource
 from nearer.progress import Progress
+from nearer.settings.train import EmbeddingSettings, RerankerSettings, TrainSettings
 from nearer.store import Built, WorkArea
 from nearer.train.adapters import Adapters, add_adapters
 from nearer.train.embedding import probe_embedder, train_embedder
@@ -76,7 +77,7 @@ def load(task: Task, *, device: str) -> Loaded:
     use_all_cores()
     section, dataset = task.section, Dataset.load(task.dataset_path)
     tuned: Embedder | Reranker
-    if task.model == "embedding":
+    if isinstance(section, EmbeddingSettings):
         tuned = load_embedder(
             task.base,
             device=device,  # type: ignore[arg-type]
@@ -122,51 +123,54 @@ def load(task: Task, *, device: str) -> Loaded:
 
 def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: WorkArea, progress: Progress) -> Trained:
     """Train what was loaded, in place."""
-    section, dataset = task.section, loaded.dataset
+    dataset, world = loaded.dataset, method.world
     material = material_of(task, dataset)
-    model: Any = loaded.tuned.model
-    if section.activation_checkpointing:
-        method = replace(method, separate=_checkpoint_activations(model, method))
-    reranks = isinstance(loaded.tuned, Reranker)
-    batch, width = min(section.batch_size, len(material.rows)), 1
-    if reranks:
-        material, lesson = prepare_lesson(
-            task, dataset, material, world=method.world, device=device, work=work, progress=progress
-        )
-        batch, width = section.batch_size, lesson.width
-        if lesson.listwise:
-            batch -= batch % width
-    recipe = _recipe(section, rows=len(material.rows), per_step=batch / width, seed=task.seed, device=device)
-    if isinstance(loaded.tuned, Embedder):
-        _compare_tokenizers(loaded.tuned, dataset, progress)
-        result, facts = train_embedder(
-            loaded.tuned,
-            material,
-            recipe=recipe,
-            method=method,
-            batch_size=batch,
-            scale=section.scale,
-            negatives_per_query=section.negatives_per_query,
-            max_query_tokens=section.max_query_tokens,
-            max_passage_tokens=section.max_passage_tokens,
-            work=work,
-            progress=progress,
-        )
-    else:
-        result, facts = train_reranker(
-            loaded.tuned,
-            material,
-            recipe=recipe,
-            method=method,
-            batch_size=batch,
-            lesson=lesson,
-            has_head=is_cross_encoder(task.base),
-            work=work,
-            progress=progress,
-        )
+    if task.section.activation_checkpointing:
+        method = replace(method, separate=_checkpoint_activations(loaded.tuned.model, method))
+    match task.section, loaded.tuned:
+        case EmbeddingSettings() as section, Embedder() as embedder:
+            _compare_tokenizers(embedder, dataset, progress)
+            rows = len(material.rows)
+            batch = min(section.batch_size, rows)
+            recipe = _recipe(section, rows=rows, per_step=batch, seed=task.seed, device=device)
+            result, facts = train_embedder(
+                embedder,
+                material,
+                recipe=recipe,
+                method=method,
+                batch_size=batch,
+                scale=section.scale,
+                negatives_per_query=section.negatives_per_query,
+                max_query_tokens=section.max_query_tokens,
+                max_passage_tokens=section.max_passage_tokens,
+                work=work,
+                progress=progress,
+            )
+        case RerankerSettings() as section, Reranker() as reranker:
+            material, lesson = prepare_lesson(
+                task, section, dataset, material, world=world, device=device, work=work, progress=progress
+            )
+            batch = section.batch_size
+            if lesson.listwise:
+                batch -= batch % lesson.width
+            rows, per_step = len(material.rows), batch / lesson.width
+            recipe = _recipe(section, rows=rows, per_step=per_step, seed=task.seed, device=device)
+            result, facts = train_reranker(
+                reranker,
+                material,
+                recipe=recipe,
+                method=method,
+                batch_size=batch,
+                lesson=lesson,
+                has_head=is_cross_encoder(task.base),
+                work=work,
+                progress=progress,
+            )
+        case section, tuned:
+            raise TypeError(f"{type(section).__name__} cannot train {type(tuned).__name__}")
     named = torch.cuda.get_device_name() if device == "cuda" else device
-    if method.world.size > 1 or method.deepspeed:
-        facts |= {"processes": method.world.size}
+    if world.size > 1 or method.deepspeed:
+        facts |= {"processes": world.size}
     return Trained(result=result, facts=facts, device=named, precision=recipe.precision)
 
 
@@ -186,8 +190,9 @@ def publish(task: Task, loaded: Loaded, trained: Trained, directory: Path, *, pr
         contract = replace(contract, chunker=dataset.chunking.chunker, chunk_tokens=dataset.chunking.max_tokens)
         save_reranker(Reranker(contract=contract, model=tuned.model), directory)
     _compare_scores(task, trained, dataset, directory)
-    if task.retriever is not None:
-        trained = replace(trained, facts={**trained.facts, **_weigh(task, dataset, directory, progress=progress)})
+    if task.retriever is not None and isinstance(task.section, RerankerSettings):
+        weighed = _weigh(task, task.section, task.retriever, dataset, directory, progress=progress)
+        trained = replace(trained, facts={**trained.facts, **weighed})
     return _built(trained, progress=progress)
 
 
@@ -238,15 +243,22 @@ def _compare_scores(task: Task, trained: Trained, dataset: Dataset, directory: P
         )
 
 
-def _weigh(task: Task, dataset: Dataset, directory: Path, *, progress: Progress) -> dict[str, Any]:
+def _weigh(
+    task: Task,
+    section: RerankerSettings,
+    retriever: ModelSource,
+    dataset: Dataset,
+    directory: Path,
+    *,
+    progress: Progress,
+) -> dict[str, Any]:
     """Choose the weight of the reranker in a directory, and write it into its contract; facts for the manifest."""
-    assert task.retriever is not None  # noqa: S101 - the caller has looked
-    device = task.section.device
+    device = section.device
     material = material_of(task, dataset)
     # Small batches stay in a CPU's cache; a GPU's memory holds more than these anyway.
     batch_tokens = 2048
     lists = lists_of(
-        load_embedder(task.retriever, device=device, passage_template=dataset.chunking.template),
+        load_embedder(retriever, device=device, passage_template=dataset.chunking.template),
         material.validation,
         material.texts,
         batch_tokens=batch_tokens,
@@ -258,7 +270,7 @@ def _weigh(task: Task, dataset: Dataset, directory: Path, *, progress: Progress)
         lists,
         material.validation,
         material.texts,
-        depth=task.section.rerank_depth,
+        depth=section.rerank_depth,
         batch_tokens=batch_tokens,
         progress=progress,
     )
@@ -303,7 +315,7 @@ def _compare_tokenizers(embedder: Embedder, dataset: Dataset, progress: Progress
         )
 
 
-def _recipe(section: Any, *, rows: int, per_step: float, seed: int, device: str) -> Recipe:
+def _recipe(section: TrainSettings, *, rows: int, per_step: float, seed: int, device: str) -> Recipe:
     steps = steps_of(rows, epochs=section.epochs, per_step=per_step, max_steps=section.max_steps)
     return Recipe(
         steps=steps,
