@@ -23,6 +23,7 @@ from nearer.settings import resolve
 from nearer.settings.model import Settings
 from nearer.store import WorkArea, open_store
 from nearer.train import checkpoint, embedding, loop, orders, reranker, task, zero
+from nearer.train.run import training_of
 from nearer.train.world import ALONE, World
 
 signal.signal(signal.SIGTERM, lambda *_: process.STOP.set())
@@ -53,7 +54,7 @@ def train(case, rank):
     settings = Settings.model_validate({"artifacts": root, "seed": 7, "train": {kind: case["section"]}})
     store = open_store(root)
     section = settings.train.embedding if kind == "embedding" else settings.train.reranker
-    work_task = orders.Task(model=kind, section=section, base=find_model("base", store=store),
+    work_task = orders.Task(training=training_of(section), base=find_model("base", store=store),
                           dataset_path=store.open("datasets/dataset").path, seed=7,
                           retriever=find_model(section.retriever, store=store) if getattr(section, "retriever", None) else None)
     plain = case["world"] == 1 and section.deepspeed in ("auto", "none")

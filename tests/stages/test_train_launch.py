@@ -20,6 +20,7 @@ from nearer.store import WorkArea
 from nearer.train import launch
 from nearer.train.orders import Task
 from nearer.train.place import Place
+from nearer.train.run import training_of
 
 from .processes import free_port
 
@@ -63,8 +64,7 @@ if "nearer.train.worker" in sys.orig_argv and os.environ.get("FAULT"):
 
 BASE = ModelSource(name="base", path=Path(), fingerprint="", origin="directory", revision="")
 TASK = Task(
-    model="embedding",
-    section=EmbeddingSettings(batch_size=8, negatives_per_query=1),
+    training=training_of(EmbeddingSettings(batch_size=8, negatives_per_query=1)),
     base=BASE,
     dataset_path=Path(),
     seed=0,

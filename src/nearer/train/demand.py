@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nearer.settings.train import EmbeddingSettings, RerankerSettings
+from nearer.train.orders import EmbeddingTraining, RerankerTraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,34 +49,34 @@ class Demand:
     lora_targets: Sequence[str] | None
 
 
-def demand_of(section: EmbeddingSettings | RerankerSettings, config: Mapping[str, Any] | None) -> Demand:
-    """The demand of a section of the settings, `train.embedding` or `train.reranker`.
+def demand_of(training: EmbeddingTraining | RerankerTraining, config: Mapping[str, Any] | None) -> Demand:
+    """The demand of a training.
 
     Args:
-        section: of the settings.
+        training: how it is told to be.
         config: the base model's config.json; None if it is not known yet.
     """
-    if isinstance(section, RerankerSettings):
-        passes = [(section.batch_size, section.max_pair_tokens)]
+    if isinstance(training, RerankerTraining):
+        passes = [(training.batch_size, training.max_pair_tokens)]
     else:
-        texts = section.batch_size * (1 + section.negatives_per_query)
-        passes = [(section.batch_size, section.max_query_tokens), (texts, section.max_passage_tokens)]
+        texts = training.batch_size * (1 + training.negatives_per_query)
+        passes = [(training.batch_size, training.max_query_tokens), (texts, training.max_passage_tokens)]
     return Demand(
         config=config,
-        reranker=isinstance(section, RerankerSettings),
+        reranker=isinstance(training, RerankerTraining),
         passes=passes,
-        chunk=section.chunk_size,
-        nodes=section.nodes or _variable("NNODES") or 1,
-        processes=section.gpus_per_node or _variable("NPROC_PER_NODE"),
-        deepspeed=section.deepspeed,
-        precision=section.precision,
-        device=section.device,
-        checkpointing=section.activation_checkpointing,
-        dropout=section.dropout,
-        freeze_embeddings=section.freeze.embeddings,
-        freeze_layers=section.freeze.layers,
-        lora_rank=section.lora.rank if section.lora else None,
-        lora_targets=section.lora.targets if section.lora else None,
+        chunk=training.chunk_size,
+        nodes=training.nodes or _variable("NNODES") or 1,
+        processes=training.gpus_per_node or _variable("NPROC_PER_NODE"),
+        deepspeed=training.deepspeed,
+        precision=training.precision,
+        device=training.device,
+        checkpointing=training.activation_checkpointing,
+        dropout=training.dropout,
+        freeze_embeddings=training.freeze.embeddings,
+        freeze_layers=training.freeze.layers,
+        lora_rank=training.lora.rank if training.lora else None,
+        lora_targets=training.lora.targets if training.lora else None,
     )
 
 

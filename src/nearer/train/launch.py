@@ -22,10 +22,9 @@ from typing import Any, Final
 from nearer import process
 from nearer.errors import DoesNotFit, Interrupted, NearerError
 from nearer.progress import Progress
-from nearer.settings.train import EmbeddingSettings
 from nearer.store import WorkArea
 from nearer.train.line import Exchange, Report
-from nearer.train.orders import Orders, Task
+from nearer.train.orders import EmbeddingTraining, Orders, Task
 from nearer.train.place import Place
 
 _GRACE_SECONDS: Final = 15.0
@@ -102,9 +101,9 @@ def _remember_loss(work: WorkArea, error: Interrupted) -> None:
 def _smaller(task: Task, place: Place, chunk: int | None) -> int | None:
     """Half of it; None: there is no half."""
     if chunk is None:
-        section = task.section
-        texts = 1 + section.negatives_per_query if isinstance(section, EmbeddingSettings) else 1
-        chunk = -(-section.batch_size * texts // place.total)
+        training = task.training
+        texts = 1 + training.negatives_per_query if isinstance(training, EmbeddingTraining) else 1
+        chunk = -(-training.batch_size * texts // place.total)
     return chunk // 2 or None
 
 

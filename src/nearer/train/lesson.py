@@ -9,10 +9,9 @@ from nearer.corpus.dataset import Dataset
 from nearer.models.load import load_embedder
 from nearer.process import release_memory
 from nearer.progress import Progress
-from nearer.settings.train import RerankerSettings
 from nearer.store import WorkArea
 from nearer.train.lists import keep_lists, kept_lists, retrieve
-from nearer.train.orders import Task
+from nearer.train.orders import RerankerTraining, Task
 from nearer.train.rows import Material
 from nearer.train.world import World
 
@@ -50,7 +49,7 @@ class Lesson:
 
 def prepare_lesson(
     task: Task,
-    section: RerankerSettings,
+    training: RerankerTraining,
     dataset: Dataset,
     material: Material,
     *,
@@ -67,7 +66,7 @@ def prepare_lesson(
         The material, its negatives replaced by the retriever's ranks where that is known and not refused; the lesson.
     """
     lists = None
-    if task.retriever is not None and section.negatives_from != "dataset":
+    if task.retriever is not None and training.negatives_from != "dataset":
         lists = world.share(kept_lists(work) if world.main else None)
         if lists is None:
             progress.say("retrieving negatives", retriever=task.retriever.name)
@@ -78,10 +77,10 @@ def prepare_lesson(
                     passage_template=dataset.chunking.template,
                 ),
                 material,
-                depth=section.negatives_depth,
-                rerank_depth=section.rerank_depth,
-                passages=section.negatives_passages,
-                max_share=section.max_share_of_positive,
+                depth=training.negatives_depth,
+                rerank_depth=training.rerank_depth,
+                passages=training.negatives_passages,
+                max_share=training.max_share_of_positive,
                 seed=task.seed,
                 world=world,
             )
@@ -91,11 +90,11 @@ def prepare_lesson(
             release_memory()  # of the retriever
         material = replace(material, negatives={query: tuple(keys) for query, keys in lists.negatives.items()})
     lesson = Lesson(
-        listwise=section.loss == "listwise",
-        hard_negatives=section.hard_negatives,
-        random_negatives=section.random_negatives,
-        nearest=section.rerank_depth if lists else None,
-        curriculum=section.curriculum,
+        listwise=training.loss == "listwise",
+        hard_negatives=training.hard_negatives,
+        random_negatives=training.random_negatives,
+        nearest=training.rerank_depth if lists else None,
+        curriculum=training.curriculum,
         candidates=lists.candidates if lists else material.validation.candidates,
         suspects=lists.suspects if lists else 0,
         cpu_seconds=lists.cpu_seconds if lists else 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from nearer.settings.train import EmbeddingSettings, RerankerSettings, TrainSett
 from nearer.store import Built, InputEntry, Manifest, Plan, PlannedInput, Store, WorkArea, fingerprint, produce
 from nearer.train.demand import Demand, demand_of
 from nearer.train.fit import memory_notes
-from nearer.train.orders import Task, is_finished
+from nearer.train.orders import EmbeddingTraining, Freeze, Lora, RerankerTraining, Task, is_finished
 
 if TYPE_CHECKING:
     from nearer.train.place import Place
@@ -53,19 +54,23 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
             way_out="train.reranker.retriever: its address, or negatives_from: dataset",
         )
     place = _place(section)
-    fields, version = section.result_fields(), FORMATS[model]
-    mark = fingerprint(job=f"train {model}", format_version=version, fields=fields, inputs=inputs, seed=settings.seed)
+    mark = fingerprint(
+        job=f"train {model}",
+        format_version=FORMATS[model],
+        fields=section.result_fields(),
+        inputs=inputs,
+        seed=settings.seed,
+    )
 
     task = Task(
-        model=model,
-        section=section,
+        training=training_of(section),
         base=base,
         dataset_path=dataset.path,
         seed=settings.seed,
         retriever=retriever,
     )
     if place is not None and place.node:
-        return _assist(task, place, store, progress, mark=mark)
+        return _assist(task, place, store, progress, address=section.output_dir, mark=mark)
 
     def build(directory: Path, work: WorkArea) -> Built:
         if place is None:
@@ -113,7 +118,7 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
         there: str = model_state(retriever, store=store)
         there = "made by `train embedding` first" if trained and there != "there" else there
         inputs.append(PlannedInput(name="retriever", address=retriever, state=there))
-    demand = demand_of(section, known_config(section.base_model, store=store))
+    demand = demand_of(training_of(section), known_config(section.base_model, store=store))
     return Plan(
         job=f"train {model}",
         inputs=tuple(inputs),
@@ -151,6 +156,14 @@ def _processes(demand: Demand) -> str:
 
 def _section(settings: Settings, model: Model) -> EmbeddingSettings | RerankerSettings:
     return resolve.embedding(settings) if model == "embedding" else resolve.reranker(settings)
+
+
+def training_of(section: EmbeddingSettings | RerankerSettings) -> EmbeddingTraining | RerankerTraining:
+    """A section of the settings as plain values, for whoever trains."""
+    values = section.model_dump()
+    values |= {"freeze": Freeze(**values["freeze"]), "lora": Lora(**values["lora"]) if values["lora"] else None}
+    record = EmbeddingTraining if isinstance(section, EmbeddingSettings) else RerankerTraining
+    return record(**{field.name: values[field.name] for field in fields(record)})
 
 
 def _require_reporters(section: TrainSettings) -> None:
@@ -214,23 +227,22 @@ def _assist(
     store: Store,
     progress: Progress,
     *,
+    address: str,
     mark: str,
 ) -> Manifest:
     """Train on another machine than the first, which alone keeps the work and publishes; end when it has."""
     from nearer.train.gather import JOIN_SECONDS, gather
     from nearer.train.launch import launch, wait_for
 
-    section = task.section
-
     def published() -> Manifest | None:
-        there = store.manifest(section.output_dir)
+        there = store.manifest(address)
         return there if there and there.fingerprint == mark else None
 
     if gather(place, fingerprint=mark, done=lambda: published() is not None, progress=progress):
-        launch(task, place, work=None, chunk=section.chunk_size, progress=progress)
-        progress.say("waiting until the first node has published", address=section.output_dir)
+        launch(task, place, work=None, chunk=task.training.chunk_size, progress=progress)
+        progress.say("waiting until the first node has published", address=address)
     found: Manifest = wait_for(published, seconds=JOIN_SECONDS)
-    progress.say("the model is there", address=section.output_dir, fingerprint=mark[:12])
+    progress.say("the model is there", address=address, fingerprint=mark[:12])
     return found
 
 
@@ -238,7 +250,7 @@ def _here(task: Task, directory: Path, work: WorkArea, *, progress: Progress) ->
     from nearer.train import task as tasks
     from nearer.train.recipe import Method
 
-    loaded = tasks.load(task, device=task.section.device)
-    method = Method(chunk=task.section.chunk_size)
+    loaded = tasks.load(task, device=task.training.device)
+    method = Method(chunk=task.training.chunk_size)
     trained = tasks.train(task, loaded, method=method, device="cpu", work=work, progress=progress)
     return tasks.publish(task, loaded, trained, directory, progress=progress)

@@ -19,13 +19,12 @@ from nearer.models.save import save_embedder, save_reranker
 from nearer.models.score import Reranker
 from nearer.models.source import ModelSource
 from nearer.progress import Progress
-from nearer.settings.train import EmbeddingSettings, RerankerSettings, TrainSettings
 from nearer.store import Built, WorkArea
 from nearer.train.adapters import Adapters, add_adapters
 from nearer.train.embedding import probe_embedder, train_embedder
 from nearer.train.hardware import choose_precision
 from nearer.train.lesson import prepare_lesson
-from nearer.train.orders import FINISHED, Task
+from nearer.train.orders import FINISHED, EmbeddingTraining, RerankerTraining, Task, Training
 from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.reranker import probe_reranker, train_reranker
 from nearer.train.rows import Material, prepare
@@ -62,12 +61,12 @@ class Trained:
 
 def material_of(task: Task, dataset: Dataset) -> Material:
     """What trains, and what validates."""
-    section = task.section
+    training = task.training
     return prepare(
         dataset,
-        val_split=section.val_split,
-        validation_queries_max=section.validation_queries,
-        validation_passages_max=section.validation_passages,
+        val_split=training.val_split,
+        validation_queries_max=training.validation_queries,
+        validation_passages_max=training.validation_passages,
         seed=task.seed,
     )
 
@@ -75,16 +74,16 @@ def material_of(task: Task, dataset: Dataset) -> Material:
 def load(task: Task, *, device: str) -> Loaded:
     """Load base model and dataset, and make the model trainable."""
     use_all_cores()
-    section, dataset = task.section, Dataset.load(task.dataset_path)
+    training, dataset = task.training, Dataset.load(task.dataset_path)
     tuned: Embedder | Reranker
-    if isinstance(section, EmbeddingSettings):
+    if isinstance(training, EmbeddingTraining):
         tuned = load_embedder(
             task.base,
             device=device,  # type: ignore[arg-type]
-            trust_remote_code=section.trust_remote_code,
-            pooling=section.pooling,
-            query_prefix=section.query_prefix,
-            passage_prefix=section.passage_prefix,
+            trust_remote_code=training.trust_remote_code,
+            pooling=training.pooling,
+            query_prefix=training.query_prefix,
+            passage_prefix=training.passage_prefix,
             passage_template=dataset.chunking.template,
             chunker=dataset.chunking.chunker,
             chunk_tokens=dataset.chunking.max_tokens,
@@ -94,30 +93,30 @@ def load(task: Task, *, device: str) -> Loaded:
         tuned = load_reranker(
             task.base,
             device=device,  # type: ignore[arg-type]
-            trust_remote_code=section.trust_remote_code,
-            max_pair_tokens=section.max_pair_tokens,
+            trust_remote_code=training.trust_remote_code,
+            max_pair_tokens=training.max_pair_tokens,
             passage_template=dataset.chunking.template,
             new_head=True,
         )
     model: Any = tuned.model
     adapters = None
-    if section.lora is not None:
+    if training.lora is not None:
         torch.manual_seed(task.seed)  # of the adapters
         adapters = add_adapters(
             model,
-            rank=section.lora.rank,
-            alpha=section.lora.alpha,
-            targets=section.lora.targets,
+            rank=training.lora.rank,
+            alpha=training.lora.alpha,
+            targets=training.lora.targets,
             base=task.base.name,
         )
     else:
-        freeze(model, embeddings=section.freeze.embeddings, layers=section.freeze.layers)
+        freeze(model, embeddings=training.freeze.embeddings, layers=training.freeze.layers)
     model.eval()
     features = pad(model.tokenizer, tokenize(model.tokenizer, ["a"], max_tokens=8), [0])
     output = model({name: tensor.to(model.device) for name, tensor in features.items()})
-    freeze_unreached(model, output["sentence_embedding" if task.model == "embedding" else "scores"])
-    if section.dropout is not None:
-        set_dropout(model, section.dropout)
+    freeze_unreached(model, output["sentence_embedding" if isinstance(tuned, Embedder) else "scores"])
+    if training.dropout is not None:
+        set_dropout(model, training.dropout)
     return Loaded(tuned=tuned, dataset=dataset, adapters=adapters)
 
 
@@ -125,36 +124,36 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
     """Train what was loaded, in place."""
     dataset, world = loaded.dataset, method.world
     material = material_of(task, dataset)
-    if task.section.activation_checkpointing:
+    if task.training.activation_checkpointing:
         method = replace(method, separate=_checkpoint_activations(loaded.tuned.model, method))
-    match task.section, loaded.tuned:
-        case EmbeddingSettings() as section, Embedder() as embedder:
+    match task.training, loaded.tuned:
+        case EmbeddingTraining() as training, Embedder() as embedder:
             _compare_tokenizers(embedder, dataset, progress)
             rows = len(material.rows)
-            batch = min(section.batch_size, rows)
-            recipe = _recipe(section, rows=rows, per_step=batch, seed=task.seed, device=device)
+            batch = min(training.batch_size, rows)
+            recipe = _recipe(training, rows=rows, per_step=batch, seed=task.seed, device=device)
             result, facts = train_embedder(
                 embedder,
                 material,
                 recipe=recipe,
                 method=method,
                 batch_size=batch,
-                scale=section.scale,
-                negatives_per_query=section.negatives_per_query,
-                max_query_tokens=section.max_query_tokens,
-                max_passage_tokens=section.max_passage_tokens,
+                scale=training.scale,
+                negatives_per_query=training.negatives_per_query,
+                max_query_tokens=training.max_query_tokens,
+                max_passage_tokens=training.max_passage_tokens,
                 work=work,
                 progress=progress,
             )
-        case RerankerSettings() as section, Reranker() as reranker:
+        case RerankerTraining() as training, Reranker() as reranker:
             material, lesson = prepare_lesson(
-                task, section, dataset, material, world=world, device=device, work=work, progress=progress
+                task, training, dataset, material, world=world, device=device, work=work, progress=progress
             )
-            batch = section.batch_size
+            batch = training.batch_size
             if lesson.listwise:
                 batch -= batch % lesson.width
             rows, per_step = len(material.rows), batch / lesson.width
-            recipe = _recipe(section, rows=rows, per_step=per_step, seed=task.seed, device=device)
+            recipe = _recipe(training, rows=rows, per_step=per_step, seed=task.seed, device=device)
             result, facts = train_reranker(
                 reranker,
                 material,
@@ -166,8 +165,8 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
                 work=work,
                 progress=progress,
             )
-        case section, tuned:
-            raise TypeError(f"{type(section).__name__} cannot train {type(tuned).__name__}")
+        case training, tuned:
+            raise TypeError(f"{type(training).__name__} cannot train {type(tuned).__name__}")
     named = torch.cuda.get_device_name() if device == "cuda" else device
     if world.size > 1 or method.deepspeed:
         facts |= {"processes": world.size}
@@ -190,8 +189,8 @@ def publish(task: Task, loaded: Loaded, trained: Trained, directory: Path, *, pr
         contract = replace(contract, chunker=dataset.chunking.chunker, chunk_tokens=dataset.chunking.max_tokens)
         save_reranker(Reranker(contract=contract, model=tuned.model), directory)
     _compare_scores(task, trained, dataset, directory)
-    if task.retriever is not None and isinstance(task.section, RerankerSettings):
-        weighed = _weigh(task, task.section, task.retriever, dataset, directory, progress=progress)
+    if task.retriever is not None and isinstance(task.training, RerankerTraining):
+        weighed = _weigh(task, task.training, task.retriever, dataset, directory, progress=progress)
         trained = replace(trained, facts={**trained.facts, **weighed})
     return _built(trained, progress=progress)
 
@@ -226,7 +225,7 @@ def _compare_scores(task: Task, trained: Trained, dataset: Dataset, directory: P
     result = trained.result
     source = ModelSource(name=str(directory), path=directory, fingerprint="", origin="directory", revision="")
     material = material_of(task, dataset)
-    if task.model == "embedding":
+    if isinstance(task.training, EmbeddingTraining):
         found = probe_embedder(load_embedder(source, device="cpu"), material, world=ALONE)
     else:
         found = probe_reranker(load_reranker(source, device="cpu"), material, world=ALONE)
@@ -245,7 +244,7 @@ def _compare_scores(task: Task, trained: Trained, dataset: Dataset, directory: P
 
 def _weigh(
     task: Task,
-    section: RerankerSettings,
+    training: RerankerTraining,
     retriever: ModelSource,
     dataset: Dataset,
     directory: Path,
@@ -253,7 +252,7 @@ def _weigh(
     progress: Progress,
 ) -> dict[str, Any]:
     """Choose the weight of the reranker in a directory, and write it into its contract; facts for the manifest."""
-    device = section.device
+    device = training.device
     material = material_of(task, dataset)
     # Small batches stay in a CPU's cache; a GPU's memory holds more than these anyway.
     batch_tokens = 2048
@@ -270,7 +269,7 @@ def _weigh(
         lists,
         material.validation,
         material.texts,
-        depth=section.rerank_depth,
+        depth=training.rerank_depth,
         batch_tokens=batch_tokens,
         progress=progress,
     )
@@ -315,21 +314,21 @@ def _compare_tokenizers(embedder: Embedder, dataset: Dataset, progress: Progress
         )
 
 
-def _recipe(section: TrainSettings, *, rows: int, per_step: float, seed: int, device: str) -> Recipe:
-    steps = steps_of(rows, epochs=section.epochs, per_step=per_step, max_steps=section.max_steps)
+def _recipe(training: Training, *, rows: int, per_step: float, seed: int, device: str) -> Recipe:
+    steps = steps_of(rows, epochs=training.epochs, per_step=per_step, max_steps=training.max_steps)
     return Recipe(
         steps=steps,
-        evaluate_at=evaluation_steps(steps, rows=rows, per_step=per_step, per_epoch=section.evaluations_per_epoch),
-        patience=section.patience,
-        learning_rate=section.learning_rate,
-        warmup_share=section.warmup_share,
-        weight_decay=section.weight_decay,
-        max_grad_norm=section.max_grad_norm,
-        precision=choose_precision(section.precision, device=device),
-        checkpoint_steps=section.checkpoint_steps,
+        evaluate_at=evaluation_steps(steps, rows=rows, per_step=per_step, per_epoch=training.evaluations_per_epoch),
+        patience=training.patience,
+        learning_rate=training.learning_rate,
+        warmup_share=training.warmup_share,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        precision=choose_precision(training.precision, device=device),
+        checkpoint_steps=training.checkpoint_steps,
         seed=seed,
         device=device,
-        report_to=tuple(section.report_to),
+        report_to=tuple(training.report_to),
     )
 
 

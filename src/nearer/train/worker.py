@@ -79,14 +79,14 @@ def _train(orders: Orders, line: Line) -> None:
         work = WorkArea(path=orders.area, segments=FarSegments(line) if orders.far else None)
     else:
         work = WorkArea(path=orders.scratch / f"rank-{world.rank}")
-    whole = task.section.deepspeed.startswith("zero3")
+    whole = task.training.deepspeed.startswith("zero3")
     loaded = load(task, device="cpu" if whole else device)
     model = loaded.tuned.model
     method = world.share(_method(task, model, world, cuda=orders.cuda))
     configuration = configure(
         method,
-        precision=choose_precision(task.section.precision, device=device),
-        max_grad_norm=task.section.max_grad_norm,
+        precision=choose_precision(task.training.precision, device=device),
+        max_grad_norm=task.training.max_grad_norm,
         hidden=model.transformers_model.config.hidden_size,
         cuda=orders.cuda,
     )
@@ -114,14 +114,14 @@ def _method(task: Task, model: Any, world: World, *, cuda: bool) -> str:
     from nearer.train.fit import chosen_method
     from nearer.train.zero import choose_method
 
-    section = task.section
-    if section.deepspeed != "auto":
-        return str(section.deepspeed)
+    training = task.training
+    if training.deepspeed != "auto":
+        return str(training.deepspeed)
     if not cuda:
         return "none"
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     gpus = [torch.cuda.get_device_properties(number).total_memory for number in range(here)]
-    demand = replace(demand_of(section, task.base.config()), nodes=world.size // here, processes=here)
+    demand = replace(demand_of(training, task.base.config()), nodes=world.size // here, processes=here)
     counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     return chosen_method(demand, gpus=gpus) or choose_method(
         weights=sum(count for count, _ in counts),
