@@ -3,8 +3,9 @@
     KUBECONFIG=… NEARER_TEST_VALUES=my-cluster.yaml pytest tests/e2e/test_cluster.py
 
 NEARER_TEST_VALUES names a values file with image, artifacts and credentials for that cluster (without-dns.yaml is one);
-NEARER_TEST_NAMESPACE a namespace, default the context's. The image must hold the smoke job's data. Every test has a
-release name and a prefix for its artifacts of its own, and removes its Job.
+NEARER_TEST_NAMESPACE a namespace, default the context's. The image must hold the smoke job's data. NEARER_TEST_DNS=1 says
+that pods find each other by name, which those of several nodes have to. Every test has a release name and a prefix for
+its artifacts of its own, and removes its Jobs.
 """
 
 import json
@@ -13,6 +14,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +51,26 @@ class Place:
     artifacts: str
     path: str
 
-    def nearer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """`nearer submit` of the smoke job."""
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False, env=self.env)
+    def nearer(self, *arguments: str, job: Path = SMOKE) -> subprocess.CompletedProcess[str]:
+        """`nearer submit`, to its end."""
+        command = self.command(*arguments, job=job)
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=self.env)
 
-    def command(self, *arguments: str) -> list[str]:
+    @contextmanager
+    def follow(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """`nearer submit --follow` of the smoke job while it goes on, all it says in one stream."""
+        command = self.command("--follow", *arguments)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=self.env) as follower:
+            try:
+                yield follower
+            finally:
+                follower.kill()
+
+    def command(self, *arguments: str, job: Path = SMOKE) -> list[str]:
         own = ["--name", self.release, "-f", VALUES, "--set", f"artifacts={self.artifacts}"]
         own += ["-n", self.cluster.namespace]
-        return [sys.executable, "-m", "nearer.cli.app", "submit", str(SMOKE), *own, *arguments]
+        return [sys.executable, "-m", "nearer.cli.app", "submit", str(job), *own, *arguments]
 
     def helm(self, *arguments: str) -> None:
         """Helm, with the same values."""
@@ -118,6 +132,16 @@ def wait_running(place: Place) -> dict[str, Any]:
             break
 
 
+def read_until(words: str, follower: subprocess.Popen[str]) -> None:
+    assert follower.stdout
+    said = []
+    for line in follower.stdout:
+        said.append(line)
+        if words in line:
+            return
+    pytest.fail(f"{words!r} was never said, but:\n{''.join(said)}")
+
+
 def test_helm_install_of_the_smoke_job(place: Place) -> None:
     """It runs to completion and publishes; an upgrade in between changes nothing and kills nothing."""
     place.helm("install", place.release, str(ROOT / "helm" / "nearer"))
@@ -129,7 +153,7 @@ def test_helm_install_of_the_smoke_job(place: Place) -> None:
         (pod,) = place.pods()
         assert pod["metadata"]["uid"] == first["metadata"]["uid"]
         assert message(pod)["code"] == 0
-        assert message(pod)["artifact"]
+        assert message(pod)["artifact"].startswith(f"{place.artifacts}/indexes/smoke/generations/")
         followed = place.nearer("--follow")
         assert followed.returncode == 0
         assert "was done already" in followed.stderr
@@ -147,6 +171,8 @@ def test_submit_and_follow(place: Place) -> None:
     texts = [line.partition(" ")[2] for line in log.splitlines()]
     assert [line.partition("] ")[2] for line in lines if line.partition("] ")[2]] == [text for text in texts if text]
     assert "gap" not in done.stderr
+    assert f"artifact: {place.artifacts}/indexes/smoke/generations/" in done.stdout
+    assert f"report: {place.artifacts}/reports/smoke/report.html" in done.stdout
     again = place.nearer()
     assert again.returncode == 0
     assert "was done already" in again.stderr
@@ -177,19 +203,13 @@ def test_exit_codes(place: Place, assigned: list[str], code: int, words: str) ->
 
 def test_a_pod_that_is_deleted_in_the_middle(place: Place) -> None:
     """75, a new pod that goes on, and 0."""
-    with subprocess.Popen(
-        place.command("--follow"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place.env
-    ) as follower:
-        assert follower.stdout
-        assert follower.stderr
-        for line in follower.stdout:
-            if "train" in line:
-                break
+    with place.follow() as follower:
+        read_until("train", follower)
         (pod,) = place.pods()
         place.cluster.delete("Pod", pod["metadata"]["name"], uid=pod["metadata"]["uid"])
-        out, err = follower.communicate()
-    assert follower.returncode == 0, out + err
-    assert "ended with exit 75" in err
+        said, _ = follower.communicate()
+    assert follower.returncode == 0, said
+    assert "ended with exit 75" in said
 
 
 def test_cancel(place: Place) -> None:
@@ -200,3 +220,41 @@ def test_cancel(place: Place) -> None:
     assert done.returncode == 0
     assert "is ending" in done.stdout
     assert place.nearer("--follow").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("assigned", "words"),
+    [
+        (["pod.gpus=512"], "Insufficient nvidia.com/gpu"),
+        (["image.repository=localhost/no-such-image"], "localhost/no-such-image"),
+    ],
+    ids=["no such GPU", "no such image"],
+)
+def test_why_it_waits(place: Place, assigned: list[str], words: str) -> None:
+    """In the cluster's own words, before anybody asks; then the follower is stopped and takes the run with it."""
+    options = ["--on-interrupt", "cancel", *[word for text in assigned for word in ("--set", text)]]
+    with place.follow(*options) as follower:
+        read_until("is submitted", follower)
+        read_until(words, follower)
+        follower.terminate()
+        said, _ = follower.communicate()
+    assert follower.returncode == 75, said
+    assert "is ending" in said
+    assert all(job["metadata"].get("deletionTimestamp") for job in place.jobs())
+
+
+@pytest.mark.skipif(
+    not os.environ.get("NEARER_TEST_DNS"), reason="NEARER_TEST_DNS is not set: pods here may not find each other"
+)
+def test_two_nodes(place: Place, tmp_path: Path) -> None:
+    """A dataset by one Job, and a model by another one of two pods, which both end well and name the same model."""
+    smoke = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
+    job = tmp_path / "two.yaml"
+    for command, nodes in (("generate", 1), ("train embedding", 2)):
+        job.write_text(yaml.safe_dump({**smoke, "command": command, "nodes": nodes}), encoding="utf-8")
+        done = place.nearer("--follow", job=job)
+        assert done.returncode == 0, done.stdout + done.stderr
+    trained = [message(pod) for pod in place.pods() if message(pod)["stage"] == "train embedding"]
+    assert [(each["code"], each["artifact"]) for each in trained] == [
+        (0, f"{place.artifacts}/models/smoke-embedding")
+    ] * 2

@@ -46,18 +46,28 @@ def objects(root: str, endpoint: str) -> dict[str, bytes]:
     }
 
 
-def test_the_pipeline_runs_with_everything_in_s3(cloud, nearer, s3_root, s3_endpoint):
-    """Documents and base model are read from S3, each artifact stands there, and the second run does nothing."""
+def test_the_pipeline_runs_with_everything_in_s3(cloud, nearer, s3_root, s3_endpoint, monkeypatch, tmp_path):
+    """Documents and base model are read from S3, each artifact stands there, and the second run does nothing.
+
+    What is told of an artifact is where it stands, not where this machine keeps its copy.
+    """
+    termination = tmp_path / "termination-log"
+    termination.touch()
+    monkeypatch.setattr("nearer.process._TERMINATION_LOG", termination)
     code, out, err = nearer("pipeline", "--dry-run")
     assert code == 0, err
     assert f"{s3_root}/models/e" in out
     code, out, err = nearer("pipeline")
     assert code == 0, err
     assert "nDCG@10" in out
+    assert f"report: {s3_root}/reports/r/report.html" in out
+    made = json.loads(termination.read_text(encoding="utf-8"))["artifact"]
+    assert made.startswith(f"{s3_root}/indexes/i/generations/")
     found = objects(s3_root, s3_endpoint)
     for address in ("datasets/d", "models/e", "models/r", "reports/r", "models/o"):
         assert json.loads(found[f"{address}/manifest.json"])["outcome"]["code"] == 0
     assert "indexes/i/aliases/current.json" in found
+    assert f"{made.removeprefix(f'{s3_root}/')}/manifest.json" in found
     assert not [name for name in found if name.startswith((".nearer/staging", ".nearer/work"))]
     assert {path.name for path in cloud.iterdir()} == {"nearer.yaml", "cache"}
     assert json.loads(found["datasets/d/manifest.json"])["inputs"]["documents"]["address"] == (
@@ -68,6 +78,7 @@ def test_the_pipeline_runs_with_everything_in_s3(cloud, nearer, s3_root, s3_endp
     code, _, err = nearer("pipeline")
     assert code == 0
     assert err.count("already done") == 6
+    assert json.loads(termination.read_text(encoding="utf-8"))["artifact"] == made
     assert objects(s3_root, s3_endpoint) == found
 
     code, out, err = nearer("artifacts", "show", "models/r")

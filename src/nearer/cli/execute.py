@@ -24,7 +24,6 @@ class Context:
 
     stage: str = ""
     manifest: Manifest | None = None
-    artifact: str = ""
 
 
 def execute(
@@ -126,7 +125,7 @@ def guarded(call: Callable[[], int]) -> int:
             "stage": Context.stage,
             "code": code,
             "reason": reason,
-            "artifact": manifest.name if manifest else "",
+            "artifact": manifest.address if manifest else "",
             "metrics": dict(manifest.metrics) if manifest else {},
         }
     )

@@ -21,7 +21,7 @@ def show(manifest: Manifest, store: Store, settings: Settings) -> None:
     artifact = store.open(settings.eval.output_dir, kind="report")
     report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
     typer.echo(table(report))
-    typer.echo(f"report: {artifact.path / 'report.html'}")
+    typer.echo(f"report: {manifest.address}/report.html")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         text = (artifact.path / "summary.md").read_text(encoding="utf-8")
         with Path(summary).open("a", encoding="utf-8") as stream:  # of the job: other steps write to it as well

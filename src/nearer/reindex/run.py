@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -121,7 +122,8 @@ def rollback(settings: Settings, store: Store, progress: Progress) -> Manifest:
     manifest = store.open(aliases.address(target), kind="index").manifest if target is not None else None
     generation = aliases.back(section.alias)
     progress.say(f"alias {section.alias!r} rolled back", generation=generation, before=before)
-    return manifest or store.open(aliases.address(generation), kind="index").manifest
+    manifest = manifest or store.open(aliases.address(generation), kind="index").manifest
+    return replace(manifest, address=store.resolve(aliases.address(generation)))
 
 
 def plan(settings: Settings, store: Store) -> Plan:

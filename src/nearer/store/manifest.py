@@ -48,7 +48,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an artifact is, what made it, and the sha256 of each of its files. Written last."""
+    """What an artifact is, what made it, and the sha256 of each of its files. Written last.
+
+    `address` is where the job that returned this manifest put or found the artifact. It is not written and does not
+    count in a comparison: an artifact does not change by being moved.
+    """
 
     kind: str
     name: str
@@ -62,6 +66,7 @@ class Manifest:
     created_at: str = ""
     nearer_version: str = ""
     attempt: str = ""
+    address: str = field(default="", compare=False)
 
     def stamped(self, *, files: tuple[FileEntry, ...], attempt: str) -> Manifest:
         """The manifest as it is written: with its files, the attempt, the time and the environment."""
@@ -77,7 +82,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """Indented JSON, keys in the order of the fields."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=_plain) + "\n"
+        fields = asdict(self)
+        del fields["address"]
+        return json.dumps(fields, ensure_ascii=False, indent=2, default=_plain) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, where: str) -> Manifest:
@@ -94,6 +101,7 @@ class Manifest:
                     "files": tuple(FileEntry(**entry) for entry in raw["files"]),
                     "inputs": {name: InputEntry(**entry) for name, entry in raw["inputs"].items()},
                     "outcome": Outcome(**raw["outcome"]),
+                    "address": "",
                 }
             )
             manifest._check()

@@ -49,22 +49,23 @@ def produce(
         build: writes the artifact's files into the directory; the work area survives a kill.
 
     Returns:
-        The manifest that stands there; its outcome's code is the exit code.
+        The manifest that stands there, with its full address; its outcome's code is the exit code.
 
     Raises:
         ArtifactExists: another artifact is there, and the store does not overwrite. Nothing was built.
         InputError: the address holds files that are not nearer's, or must not be written to. Nothing was built.
         Interrupted: another process does the same work, or an input was replaced while the work ran.
     """
+    full = store.resolve(address)
     ours = Manifest(kind=kind, name=name, fingerprint=fingerprint, inputs=inputs, settings=settings)
     if done := _done(store, progress, address, ours):
         with suppress(Interrupted, OSError), store.work(fingerprint) as work:
             work.remove()  # a kill may have come between publishing and this
-        return done
+        return replace(done, address=full)
     with store.work(fingerprint) as work:
         if done := _done(store, progress, address, ours):  # by the process that had the work area before us
             work.remove()
-            return done
+            return replace(done, address=full)
         before = _attempts(store, inputs)
         with store.scratch() as directory:
             built = build(directory, work)
@@ -79,7 +80,7 @@ def produce(
             published = store.publish(address, directory, ours)
         work.remove()
     progress.say(f"{kind} written", address=address, fingerprint=fingerprint[:12])
-    return published
+    return replace(published, address=full)
 
 
 def _done(store: Store, progress: Progress, address: str, ours: Manifest) -> Manifest | None:

@@ -85,7 +85,7 @@ def train_reranker(
         "pairs_a_row": lesson.width,
         "negatives_from": "retriever" if lesson.nearest else "dataset",
         "negatives_suspected": lesson.suspects,
-        "retrieval_cpu_seconds": round(lesson.cpu_seconds, 1),
+        "retrieval_cpu_seconds": round(lesson.cpu_seconds, 3),
         "queries_without_negatives": sum(not keys for keys in material.negatives.values()),
         "validation_queries": len(material.validation.queries),
         "validation_pairs": sum(map(len, lesson.candidates.values())),

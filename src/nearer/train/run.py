@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -243,7 +243,7 @@ def _assist(
         progress.say("waiting until the first node has published", address=address)
     found: Manifest = wait_for(published, seconds=JOIN_SECONDS)
     progress.say("the model is there", address=address, fingerprint=mark[:12])
-    return found
+    return replace(found, address=store.resolve(address))
 
 
 def _here(task: Task, directory: Path, work: WorkArea, *, progress: Progress) -> Built:

@@ -347,7 +347,7 @@ def _built(trained: Trained, *, progress: Progress) -> Built:
         "best_step": result.best_step,
         "steps": result.steps,
         "kept_base": result.best_step == 0,
-        "cpu_seconds": round(result.cpu_seconds, 1),
+        "cpu_seconds": round(result.cpu_seconds, 3),
         "history": [{"step": step, "ndcg": value} for step, value in sorted(result.history.items())],
         **trained.facts,
     }
