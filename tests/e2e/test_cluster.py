@@ -225,7 +225,7 @@ def test_cancel(place: Place) -> None:
 @pytest.mark.parametrize(
     ("assigned", "words"),
     [
-        (["pod.gpus=512"], "Insufficient nvidia.com/gpu"),
+        (["pod.gpus=1", "pod.gpuResource=nearer.test/no-such-gpu"], "Insufficient nearer.test/no-such-gpu"),
         (["image.repository=localhost/no-such-image"], "localhost/no-such-image"),
     ],
     ids=["no such GPU", "no such image"],
