@@ -2,10 +2,12 @@
 
     python tests/bench/mining.py documents.jsonl [--queries 1500] [--passages 4000] [--repeats 3] [--model DIR]
 
-One model, one corpus, one process, one number of threads, runs taken by turns. Both miners start from the same cached
-vectors (encoding is the same model's work on both sides, and is timed apart), propose from the same depth, and drop
-candidates above the same share of the positive's score; ours asks BM25 as well. The negatives are compared by the
-dense model that both use as judge, and by what both were told to avoid: passages that nearly repeat an answer.
+One model, one corpus, one process, one number of threads, runs taken by turns. Encoding is timed once: by the library as
+`mine_hard_negatives` calls it, and by ours, in fp32 and, on a CPU that multiplies in it, in bf16 (`generate.precision`).
+Searching and choosing are timed apart, from vectors that are there: both propose from the same depth and drop
+candidates above the same share of the positive's score; ours asks BM25 as well. The whole is the sum. The negatives are
+compared by the same dense model in fp32 as judge, and by what both were told to avoid: passages that nearly repeat an
+answer.
 
 Memory: peak resident growth of the dense search with the number of queries; a full similarity matrix would grow with
 queries times passages.
@@ -16,6 +18,7 @@ The documents may also be named by NEARER_KOREAN_HELP. Without --model, multilin
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import resource
 import statistics
@@ -38,6 +41,7 @@ from nearer.ranking.bm25 import Bm25
 from nearer.ranking.mine import merge, mine, teacher_zero
 from nearer.ranking.tokenise import tokenise
 from nearer.store import open_store
+from nearer.train.hardware import choose_precision
 
 DEPTH, NEGATIVES, SHARE = 50, 5, 0.95
 
@@ -65,7 +69,8 @@ def main() -> None:
         model = arguments.directory / "multilingual-e5-small"
         if not model.exists():
             e5.convert(e5.package_file(), model)
-    embedder = load_embedder(find_model(str(model.resolve()), store=store))
+    source = find_model(str(model.resolve()), store=store)
+    embedder = load_embedder(source)
     documents = read_documents(arguments.documents)
     passages = [
         passage
@@ -84,12 +89,25 @@ def main() -> None:
     print(
         f"{len(texts):,} passages, {len(queries):,} queries, {os.cpu_count()} cores, load average {load:.1f} at start"
     )
-    wall, _, encoded = timed(lambda: (embedder.encode_passages(texts), embedder.encode_queries(queries)))
-    vectors, query_vectors = encoded
-    print(f"encoding, once for both: {wall:,.0f} s")
+    encoding = {}
+    *encoding["sentence-transformers"], _ = timed(
+        lambda: (
+            embedder.model.encode_document(texts, batch_size=32, show_progress_bar=False),
+            embedder.model.encode_query(queries, batch_size=32, show_progress_bar=False),
+        )
+    )
+    vectors = {}
+    for precision in dict.fromkeys(["fp32", choose_precision("auto", device="cpu")]):
+        ours = load_embedder(source, precision=precision)
+        *encoding[precision], vectors[precision] = timed(
+            lambda ours=ours: (ours.encode_passages(texts), ours.encode_queries(queries))
+        )
+    print("\nencoding the passages and the queries")
+    for name, (wall, cpu) in encoding.items():
+        print(f"{name:<44} {wall:>10,.1f} s wall {cpu:>16,.1f} CPU-s")
     bm25(texts, ids, queries, arguments.repeats)
-    miners(embedder, vectors, query_vectors, texts, ids, queries, positives, arguments)
-    memory(vectors, query_vectors)
+    miners(embedder, vectors, encoding, texts, ids, queries, positives, arguments)
+    memory(*vectors["fp32"])
 
 
 def bm25(texts: list[str], ids: list[str], queries: list[str], repeats: int) -> None:
@@ -126,19 +144,20 @@ def bm25(texts: list[str], ids: list[str], queries: list[str], repeats: int) -> 
 
 def miners(  # noqa: C901 - two miners side by side
     embedder,
-    vectors,
-    query_vectors,
+    encoded_in: dict[str, tuple[np.ndarray, np.ndarray]],
+    encoding: dict[str, tuple[float, float]],
     texts,
     ids,
     queries,
     positives,
     arguments: argparse.Namespace,
 ) -> None:
-    """Mine from the same vectors, by turns."""
+    """Mine by turns: the peer and ours from vectors in fp32, ours from those of the other precision as well."""
     import torch
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
+    vectors, query_vectors = encoded_in["fp32"]
     pairs = Dataset.from_dict({"query": queries, "passage": [texts[place] for place in positives]})
 
     class Encoded:
@@ -180,12 +199,14 @@ def miners(  # noqa: C901 - two miners side by side
     place_of = {id_: place for place, id_ in enumerate(ids)}
     query_terms = list(tokenise(queries))
 
-    def score(query: int, found: Sequence[str]) -> list[float]:
-        rows = vectors[[place_of[id_] for id_ in found]]
-        return (rows @ query_vectors[query]).tolist()
+    def ours(precision: str, *, lexical: bool) -> object:
+        known, asked = encoded_in[precision]
 
-    def ours(*, lexical: bool) -> object:
-        proposals = {"dense": dense.search(query_vectors, vectors, ids, DEPTH)}
+        def score(query: int, found: Sequence[str]) -> list[float]:
+            rows = known[[place_of[id_] for id_ in found]]
+            return (rows @ asked[query]).tolist()
+
+        proposals = {"dense": dense.search(asked, known, ids, DEPTH)}
         if lexical:
             proposals["bm25"] = index.search_terms(query_terms, DEPTH)
         zero = teacher_zero(score, positives=[{ids[p]} for p in positives], passages=ids, pairs=2000, seed=1)
@@ -202,29 +223,36 @@ def miners(  # noqa: C901 - two miners side by side
             limit=NEGATIVES,
         )[0]
 
-    runs: dict[str, list[tuple[float, float]]] = {"st": [], "dense": [], "both": []}
+    calls: dict[tuple[str, str], Callable[[], object]] = {("sentence-transformers", "mine_hard_negatives"): theirs}
+    for precision in encoded_in:
+        calls[precision, "dense alone"] = functools.partial(ours, precision, lexical=False)
+        calls[precision, "BM25 and dense"] = functools.partial(ours, precision, lexical=True)
+    runs: dict[tuple[str, str], list[tuple[float, float]]] = {name: [] for name in calls}
     results = {}
     for _ in range(arguments.repeats):
-        for name, call in (
-            ("st", theirs),
-            ("dense", lambda: ours(lexical=False)),
-            ("both", lambda: ours(lexical=True)),
-        ):
+        for name, call in calls.items():
             wall, cpu, results[name] = timed(call)
             runs[name].append((wall, cpu))
-    print(f"\nmining {NEGATIVES} of {DEPTH} candidates, at most {SHARE} of the positive's score")
-    peer = told("sentence-transformers mine_hard_negatives", runs["st"], len(queries), "queries")
-    for name, words in (("dense", "nearer, dense alone"), ("both", "nearer, BM25 and dense")):
-        print(f"  ratio {told(words, runs[name], len(queries), 'queries') / peer:.2f}")
+    for what, whole in (("from vectors that are there", False), ("encoding included", True)):
+        print(f"\nmining {NEGATIVES} of {DEPTH} candidates, at most {SHARE} of the positive's score, {what}")
+        peer = None
+        for (precision, words), taken in runs.items():
+            more = encoding[precision] if whole else (0.0, 0.0)
+            summed = [(wall + more[0], cpu + more[1]) for wall, cpu in taken]
+            rate = told(f"{precision}, {words}", summed, len(queries), "queries")
+            peer = peer or rate
+            if rate != peer:
+                print(f"  ratio {rate / peer:.2f}")
     sets = [shingles(text) for text in texts]
     place_of_text = {text: place for place, text in enumerate(texts)}
-    rows = results["st"].to_dict()
+    first, *others = results
+    rows = results[first].to_dict()
     columns = [name for name in rows if name.startswith("negative")]
     found = {"sentence-transformers": {}}
     for number, query in enumerate(rows["query"]):
         found["sentence-transformers"][queries.index(query)] = [place_of_text[rows[name][number]] for name in columns]
-    for name in ("dense", "both"):
-        found[f"nearer, {name}"] = {
+    for name in others:
+        found[", ".join(name)] = {
             int(number): [place_of[negative.corpus_id] for negative in many]
             for number, many in results[name].items()
             if many

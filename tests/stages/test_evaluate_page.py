@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         def load(source: object = source) -> object:
             return load_embedder(source, device="cpu")
 
-        models[role] = Model(name=HOSTILE, fingerprint=role, identity=role, size=1_000_000, load=load)
+        models[role] = Model(name=HOSTILE, fingerprint=role, identity=role, precision="fp32", size=1_000_000, load=load)
     build(
         directory,
         dataset=replace(dataset, queries={**dataset.queries, **others}),

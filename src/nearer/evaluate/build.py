@@ -194,7 +194,8 @@ def build(
         alpha=plan.alpha,
         ideal_contexts=ideal_contexts,
         models={
-            role: {"name": one.name, "fingerprint": one.fingerprint} for role, one in {**embedders, **rerankers}.items()
+            role: {"name": one.name, "fingerprint": one.fingerprint, "precision": one.precision}
+            for role, one in {**embedders, **rerankers}.items()
         },
     )
     write(directory, report, held, systems)

@@ -31,6 +31,7 @@ class Model:
     name: str
     fingerprint: str
     identity: str
+    precision: str
     size: int
     load: Callable[[], Any]
 

@@ -292,8 +292,11 @@ def _model(settings: Settings, role: str, source: ModelSource, dataset: Dataset)
 
     from nearer.evaluate.first import Model
     from nearer.evaluate.speed import weights
+    from nearer.models.load import device_name
+    from nearer.models.precision import choose
 
     section = settings.eval
+    precision = choose(section.precision, device=device_name(section.device))
     usage: dict[str, Any] = {}
     reranks = role in _rerankers({role: source})
     if Contract.load(source.path) is None:
@@ -307,12 +310,14 @@ def _model(settings: Settings, role: str, source: ModelSource, dataset: Dataset)
         from nearer.models.load import load_embedder, load_reranker
 
         loader: Callable[..., Any] = load_reranker if reranks else load_embedder
-        return loader(source, device=section.device, trust_remote_code=section.trust_remote_code, **usage)
+        place = {"device": section.device, "precision": precision}
+        return loader(source, **place, trust_remote_code=section.trust_remote_code, **usage)
 
     return Model(
         name=source.name,
         fingerprint=source.fingerprint,
-        identity=f"{source.fingerprint} {json.dumps(usage, sort_keys=True)}",
+        identity=f"{source.fingerprint} {json.dumps(usage, sort_keys=True)} {precision}",
+        precision=precision,
         size=weights(source.path),
         load=load,
     )

@@ -19,6 +19,7 @@ from nearer.llm.prices import Prices
 from nearer.llm.request import Backend
 from nearer.models.cache import encode_cached
 from nearer.models.load import load_embedder, load_reranker
+from nearer.models.precision import WantedPrecision
 from nearer.models.source import ModelSource
 from nearer.progress import Progress
 from nearer.store import Store
@@ -52,6 +53,7 @@ class Models:
         embedder: ModelSource,
         reranker: ModelSource | None,
         trust_remote_code: bool,
+        precision: WantedPrecision,
         template: str,
         max_tokens: int,
         batch_tokens: int,
@@ -59,10 +61,12 @@ class Models:
         progress: Progress,
     ) -> None:
         self._reranker_source, self._template, self._batch_tokens = reranker, template, batch_tokens
+        self._precision: WantedPrecision = precision
         self._vectors, self._progress = vectors, progress
         self._embedder = load_embedder(
             embedder,
             trust_remote_code=trust_remote_code,
+            precision=precision,
             passage_template=template,
             chunker=CHUNKER,
             chunk_tokens=max_tokens,
@@ -89,7 +93,7 @@ class Models:
     @functools.cached_property
     def _reranker(self) -> Reranker:
         assert self._reranker_source  # noqa: S101 - who scores pairs has named it
-        return load_reranker(self._reranker_source, passage_template=self._template)
+        return load_reranker(self._reranker_source, passage_template=self._template, precision=self._precision)
 
 
 @contextmanager

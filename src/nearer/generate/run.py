@@ -245,6 +245,7 @@ def _ready(settings: Settings, store: Store, progress: Progress, sources: dict[s
         embedder=sources["embedder"],
         reranker=sources.get("reranker"),
         trust_remote_code=embedding(settings).trust_remote_code,
+        precision=own.precision,
         template=own.chunk.template,
         max_tokens=own.chunk.max_tokens,
         batch_tokens=own.batch_tokens,

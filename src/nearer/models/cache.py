@@ -27,7 +27,7 @@ def encode_cached(
     batch_tokens: int = 8192,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Encode texts shard by shard, each kept in a file named by the model contract and the shard's texts.
+    """Encode texts shard by shard, each kept in a file named by the contract, the precision and the shard's texts.
 
     Args:
         embedder: whose contract and vectors these are.
@@ -90,6 +90,8 @@ def _key(embedder: Embedder, side: str, texts: Sequence[str]) -> str:
 
 def _parts(embedder: Embedder, side: str, texts: Sequence[str]) -> Iterator[bytes]:
     yield json.dumps(asdict(embedder.contract), sort_keys=True).encode()
+    if embedder.precision != "fp32":
+        yield embedder.precision.encode()
     yield side.encode()
     for text in texts:
         yield text.encode("utf-8", "surrogatepass")

@@ -13,6 +13,7 @@ import numpy as np
 from nearer import process
 from nearer.errors import InputError
 from nearer.models.contract import Contract
+from nearer.models.precision import Precision
 from nearer.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Embedder:
 
     contract: Contract
     model: SentenceTransformer
+    precision: Precision = "fp32"
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, special tokens not counted, nothing cut."""

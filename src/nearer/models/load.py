@@ -19,6 +19,7 @@ from nearer.models.derive import (
     weights_sha256,
 )
 from nearer.models.encode import Embedder
+from nearer.models.precision import WantedPrecision, choose, compute_in
 from nearer.models.readable import readable, refuse_remote_code
 from nearer.models.score import Reranker
 from nearer.models.source import ModelSource
@@ -49,8 +50,11 @@ def load_embedder(
     passage_template: str | None = None,
     chunker: str | None = None,
     chunk_tokens: int | None = None,
+    precision: WantedPrecision = "fp32",
 ) -> Embedder:
-    """Load a sentence-transformers directory, or wrap a bare checkpoint, in fp32.
+    """Load a sentence-transformers directory, or wrap a bare checkpoint.
+
+    In any other precision than fp32 it is for encoding alone.
 
     The contract is the model's own `contract.json`, else derived from what the model says. Arguments that are not None
     (or `auto`) come before both. A bare encoder gets mean pooling; a bare decoder an explicit pad token, an appended
@@ -100,7 +104,9 @@ def load_embedder(
     contract = replace(contract, **{name: value for name, value in given.items() if value is not None})
     model.prompts = {"query": contract.query_prefix, "document": contract.passage_prefix}
     model.default_prompt_name = None
-    return Embedder(contract=contract, model=model)
+    chosen = choose(precision, device=str(model.device))
+    compute_in(model, chosen)
+    return Embedder(contract=contract, model=model, precision=chosen)
 
 
 def load_reranker(
@@ -111,10 +117,11 @@ def load_reranker(
     max_pair_tokens: int | None = None,
     passage_template: str | None = None,
     new_head: bool = False,
+    precision: WantedPrecision = "fp32",
 ) -> Reranker:
-    """Load a cross-encoder in fp32; with `new_head`, also make one of an encoder or embedder.
+    """Load a cross-encoder; with `new_head`, also make one of an encoder or embedder.
 
-    A new head has random weights: seed PyTorch before.
+    A new head has random weights: seed PyTorch before. In any other precision than fp32 it is for scoring alone.
 
     Raises:
         InputError: it is no cross-encoder with one label and `new_head` is false, it cannot be read, or needs its own
@@ -148,7 +155,9 @@ def load_reranker(
         longest = min(max_pair_tokens, contract.max_pair_tokens or max_pair_tokens)
         contract = replace(contract, max_pair_tokens=longest)
     model.max_seq_length = contract.max_pair_tokens
-    return Reranker(contract=contract, model=model)
+    chosen = choose(precision, device=str(model.device))
+    compute_in(model, chosen)
+    return Reranker(contract=contract, model=model, precision=chosen)
 
 
 def is_cross_encoder(source: ModelSource) -> bool:
@@ -168,7 +177,12 @@ def _make_room() -> None:
     process.release_memory()
 
 
-def _device(device: Device) -> str:
+def device_name(device: Device) -> str:
+    """What `auto` is here.
+
+    Raises:
+        InputError: `cuda` without a GPU.
+    """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -194,7 +208,7 @@ def _load_sentence_transformer(source: ModelSource, *, device: Device, trust_rem
         require_weights(source.path / first.get("path", ""), task="feature-extraction")
     return SentenceTransformer(
         str(source.path),
-        device=_device(device),
+        device=device_name(device),
         local_files_only=True,
         trust_remote_code=trust_remote_code,
         model_kwargs={"dtype": torch.float32},
@@ -213,7 +227,7 @@ def _wrap_checkpoint(
     transformer = _transformer(source, task="feature-extraction", trust_remote_code=trust_remote_code)
     mode = pooling if pooling != "auto" else "lasttoken" if is_causal(transformer.config) else "mean"
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), mode), Normalize()]
-    model = SentenceTransformer(modules=modules, device=_device(device), local_files_only=True)
+    model = SentenceTransformer(modules=modules, device=device_name(device), local_files_only=True)
     model.similarity_fn_name = "cosine"
     return model
 
@@ -227,7 +241,7 @@ def _load_cross_encoder(
     if not trust_remote_code:
         require_weights(source.path, task="sequence-classification", new_head=new_head)
     transformer = _transformer(source, task="sequence-classification", trust_remote_code=trust_remote_code)
-    return CrossEncoder(modules=[transformer], device=_device(device), local_files_only=True)
+    return CrossEncoder(modules=[transformer], device=device_name(device), local_files_only=True)
 
 
 def _transformer(source: ModelSource, *, task: str, trust_remote_code: bool) -> Any:

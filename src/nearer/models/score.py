@@ -11,6 +11,7 @@ import numpy as np
 from nearer import process
 from nearer.models.contract import Contract
 from nearer.models.encode import batches, pad, tokenize, use_all_cores
+from nearer.models.precision import Precision
 from nearer.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Reranker:
 
     contract: Contract
     model: CrossEncoder
+    precision: Precision = "fp32"
 
     def score(
         self, pairs: Sequence[tuple[str, str]], *, batch_tokens: int = 8192, progress: Progress | None = None

@@ -104,7 +104,8 @@ def build(
             path.unlink(missing_ok=True)
         raise
     count = sum(1 for _ in itertools.groupby(read_passages(passages), key=lambda passage: passage.document_id))
-    return {"documents": count, "dimension": embedder.contract.dimension, **checked.metrics()}
+    made = {"dimension": embedder.contract.dimension, "precision": embedder.precision}
+    return {"documents": count, **made, **checked.metrics()}
 
 
 def _bring(work: WorkArea, wanted: tuple[str, ...], progress: Progress) -> None:

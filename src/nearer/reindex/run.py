@@ -211,6 +211,7 @@ def _load(settings: Settings, source: ModelSource, chunk: ChunkSettings) -> Embe
         source,
         device=settings.reindex.device,
         trust_remote_code=settings.reindex.trust_remote_code,
+        precision=settings.reindex.precision,
         passage_template=chunk.template,
         chunker=CHUNKER,
         chunk_tokens=chunk.max_tokens,

@@ -106,5 +106,7 @@ class EvalSettings(Section):
     )
     batch_tokens: PositiveInt = execution(8192, description="Padded tokens a forward pass.")
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What the models encode and score in. `auto`: bf16 on a GPU that has it, else fp32."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model. Only for models whose code you have read."""

@@ -86,3 +86,5 @@ class GenerateSettings(Section):
     )
     llm: LlmSettings = LlmSettings()
     batch_tokens: PositiveInt = execution(8192, description="Padded tokens a forward pass of the embedder.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What the embedder encodes in, and a reranker scores in. `auto`: bf16 on a GPU that has it, else fp32."""

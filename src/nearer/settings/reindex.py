@@ -36,5 +36,7 @@ class ReindexSettings(Section):
         "encoded on this machine is not encoded again.",
     )
     device: Literal["auto", "cpu", "cuda"] = execution("auto", description="Where to compute.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What the model encodes in. `auto`: bf16 on a GPU that has it, else fp32."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""
