@@ -146,6 +146,25 @@ def test_it_trains_on_them_and_says_so(store: Store, loss: str) -> None:
     assert weights[0] != weights[1]
 
 
+@pytest.mark.parametrize("changes", [{"retriever": "base", "negatives_from": "dataset"}, {"retriever": None}])
+def test_what_has_no_effect_is_said(store: Store, changes: dict[str, Any]) -> None:
+    """Values for a retriever's lists, where there are none; nothing is said of defaults, or where they count."""
+
+    said: list[str] = []
+
+    class Heard(Silent):
+        def warn(self, message: str, **_facts: object) -> None:
+            said.append(message)
+
+    few = {"max_steps": 1, "loss": "binary"}
+    run(settings_of(**few, **changes, curriculum=0.2, negatives_depth=9), store, Heard(), model="reranker")
+    assert sum("curriculum, negatives_depth can change nothing" in text for text in said) == 1
+    said.clear()
+    run(settings_of(**few, **changes, output_dir="other"), store, Heard(), model="reranker")
+    run(settings_of(**few, retriever="base", curriculum=0.2, output_dir="lists"), store, Heard(), model="reranker")
+    assert not [text for text in said if "can change nothing" in text]
+
+
 def test_lists_of_nobody_are_refused(store: Store) -> None:
     """Asked for, with no retriever named."""
     with pytest.raises(InputError, match="no retriever"):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FORMATS = {"embedding": 2, "reranker": 4}
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
+_OF_LISTS = {"curriculum", "max_share_of_positive", "negatives_depth", "negatives_passages"}
+"""What only hard negatives from a retriever's lists depend on."""
 
 
 def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -> Manifest:
@@ -53,6 +55,10 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
             rule="the lists are those of the embedder that the reranker will come after",
             way_out="train.reranker.retriever: its address, or negatives_from: dataset",
         )
+    if isinstance(section, RerankerSettings) and (retriever is None or section.negatives_from == "dataset"):
+        idle = sorted(_OF_LISTS & section.model_fields_set)
+        if idle:
+            progress.warn(f"hard negatives are those that `generate` mined: {', '.join(idle)} can change nothing")
     place = _place(section)
     mark = fingerprint(
         job=f"train {model}",
