@@ -83,11 +83,11 @@ image: ## build the image with podman, docker or buildah (FLAVOUR, IMAGE, BASE_I
 	@$(if $(filter buildah,$(BUILDER)),buildah images $(IMAGE),$(BUILDER) history --format 'table {{.Size}}\t{{.CreatedBy}}' $(IMAGE))
 
 lock: setup ## resolve the frozen requirements anew (needs uv on PATH)
-	uv pip compile pyproject.toml --extra train --extra lora --extra onnx --extra llm --extra report --generate-hashes --no-emit-index-url --no-emit-find-links \
+	uv pip compile pyproject.toml --extra train --extra lora --extra onnx --extra llm --extra report --extra fast --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	  $(if $(TORCH_FIND_LINKS),--find-links $(TORCH_FIND_LINKS)) -o docker/requirements-cpu.txt
 	sed -E 's/\+cpu//; s/ \\$$//; /--hash/d' docker/requirements-cpu.txt > $(VENV)/versions.txt
-	uv pip compile pyproject.toml --extra train --extra lora --extra onnx --extra llm --extra report --extra deepspeed -c $(VENV)/versions.txt --generate-hashes \
+	uv pip compile pyproject.toml --extra train --extra lora --extra onnx --extra llm --extra report --extra fast --extra deepspeed -c $(VENV)/versions.txt --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 -o docker/requirements-cuda.txt
 	uv pip compile --group dev -c docker/requirements-cpu.txt --generate-hashes $(if $(TORCH_FIND_LINKS),--find-links $(TORCH_FIND_LINKS)) \

@@ -7,6 +7,7 @@ import http.client
 import os
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -173,17 +174,21 @@ def flipped(data, where):
 
 
 @contextlib.contextmanager
-def proxied(upstream, **options):
-    """A running proxy in front of a server, and its address."""
+def proxied(upstream, *, certificate=None, **options):
+    """A running proxy in front of a server, and its address; TLS with a certificate and its key."""
     proxy = Proxy(upstream, **options)
     handler = type("Bound", (Handler,), {"proxy": proxy})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.request_queue_size = 64
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield proxy, f"http://127.0.0.1:{server.server_address[1]}"
+        yield proxy, f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime  # noqa: ICN001
+import ipaddress
 import os
 import signal
 import sys
@@ -23,8 +25,8 @@ from nearer.store.s3.store import S3Store
 
 
 def space_at(endpoint, **options):
-    """The primitives, one request after the other unless it is said otherwise."""
-    options = {"attempts": 4, "requests_at_once": 1, "part_bytes": 5 << 20} | options
+    """The primitives, one request after the other, all of them boto3's (`around_requests`), unless it is said otherwise."""
+    options = {"attempts": 4, "requests_at_once": 1, "part_bytes": 5 << 20, "small_files": "boto3"} | options
     return S3Space(S3Buckets(default=S3Options(endpoint=endpoint, **options)))
 
 
@@ -119,6 +121,28 @@ def was_killed(process):
         return True
     assert os.WEXITSTATUS(status) == 0
     return False
+
+
+def self_signed(folder):
+    """A certificate for 127.0.0.1 and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    return folder / "cert.pem", folder / "key.pem"
 
 
 def quick(monkeypatch):

@@ -37,6 +37,7 @@ class Schedule:
         self.at_once = draw.choice([1, 4])
         self.checks_md5 = draw.random() < 0.5
         self.big = seed % 6 == 0
+        self.small_files = draw.choice(["auto", "boto3"])
         self.seen = 0
 
     def plan(self, number, _method):
@@ -179,7 +180,8 @@ def test_schedules_of_faults(s3_endpoint, s3_root, tmp_path, monkeypatch, seeds)
         for seed in seeds:
             schedule = Schedule(seed)
             proxy.reset(schedule.plan, seed=seed, checks_md5=schedule.checks_md5)
-            faulty = space_at(through, requests_at_once=schedule.at_once, read_timeout_seconds=0.4)
+            options = {"requests_at_once": schedule.at_once, "small_files": schedule.small_files}
+            faulty = space_at(through, read_timeout_seconds=0.4, **options)
             run = Run(schedule, f"{s3_root}/{seed}", clean, faulty, tmp_path / str(seed))
             try:
                 run.go()

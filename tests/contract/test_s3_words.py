@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime  # noqa: ICN001
 import http.server
 import socket
 import ssl
 import threading
 
 import pytest
-from s3_machine import quick, space_at
+from s3_machine import quick, self_signed, space_at
 
 from nearer.errors import InputError, NoPermission, OutOfReach
 from nearer.store.s3 import wire
@@ -210,23 +209,3 @@ def test_a_conflict_is_tried_again_and_then_out_of_reach(refusing, tmp_path, mon
     monkeypatch.setattr(wire, "pause", pauses.append)
     refused(space_at(refusing.address), tmp_path, "create", OutOfReach)
     assert pauses == [1, 2, 3]
-
-
-def self_signed(folder):
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
-    return folder / "cert.pem", folder / "key.pem"

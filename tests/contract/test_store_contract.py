@@ -65,12 +65,13 @@ def _refuse_link(*_args, **_kwargs):
 LOCAL_SPACES = {"local": LocalSpace, "local-without-locks": WithoutLocks, "local-without-links": WithoutLinks}
 
 
-@pytest.fixture(params=[*LOCAL_SPACES, "s3"])
+@pytest.fixture(params=[*LOCAL_SPACES, "s3", "s3-boto3"])
 def make(request, tmp_path):
     """A function that opens the store of this test, with or without overwriting."""
-    if request.param == "s3":
+    if request.param.startswith("s3"):
         root, endpoint = request.getfixturevalue("s3_root"), request.getfixturevalue("s3_endpoint")
-        space = S3Space(S3Buckets(default=S3Options(endpoint=endpoint)))
+        small = request.param.partition("-")[2] or "auto"
+        space = S3Space(S3Buckets(default=S3Options(endpoint=endpoint, small_files=small)))
         numbers = itertools.count()
         return lambda *, overwrite=False: S3Store(  # each on another machine, as far as files are concerned
             root,

@@ -12,7 +12,7 @@ EXECUTION = {
     "StoreSettings": {"cache_dir", "cache_gibibytes", "buckets"},
     "S3Settings": {
         "endpoint", "region", "profile", "addressing", "checksums", "encryption", "kms_key_id", "ca_bundle", "attempts",
-        "connect_timeout_seconds", "read_timeout_seconds", "requests_at_once", "part_mebibytes",
+        "connect_timeout_seconds", "read_timeout_seconds", "requests_at_once", "part_mebibytes", "small_files",
     },
     "GenerateSettings": {
         "documents", "queries", "enhanced", "output_dir", "embedder", "reranker", "llm_model", "max_concurrent",

@@ -53,6 +53,11 @@ class S3Settings(Section):
     part_mebibytes: Annotated[int, Field(ge=5, le=1024)] = execution(
         8, description="Smallest part of an upload or ranged read; times `requests_at_once` is the memory it takes."
     )
+    small_files: Literal["auto", "boto3"] = execution(
+        "auto",
+        description="What moves files of one part: `auto`: AWS's client in C (`nearer[fast]`), if it is installed; "
+        "what it cannot do, boto3 does.",
+    )
 
 
 class StoreSettings(Section):

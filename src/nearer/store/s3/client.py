@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.utils import parse_timestamp
 
 import nearer
 from nearer.errors import InputError
@@ -16,8 +19,15 @@ from nearer.store.s3.failures import in_words
 from nearer.store.s3.options import S3Options
 
 
-def make_client(options: S3Options, *, bucket: str) -> Any:
-    """A thread-safe client; credentials come from boto3's chain.
+class Access(NamedTuple):
+    """A thread-safe client, and the session that it has its credentials from."""
+
+    client: Any
+    session: Any
+
+
+def make_client(options: S3Options, *, bucket: str) -> Access:
+    """A client as nearer needs it; credentials come from boto3's chain.
 
     Raises:
         InputError: endpoint, profile or CA bundle cannot be used.
@@ -45,8 +55,9 @@ def make_client(options: S3Options, *, bucket: str) -> Any:
     )
     with in_words("Configure", bucket):
         try:
-            session = boto3.session.Session(profile_name=options.profile)
-            client = session.client(
+            session = botocore.session.get_session()
+            session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+            client = boto3.session.Session(botocore_session=session, profile_name=options.profile).client(
                 "s3",
                 endpoint_url=options.endpoint,
                 config=config,
@@ -60,13 +71,22 @@ def make_client(options: S3Options, *, bucket: str) -> Any:
             ) from error
     # boto3 sends a CRC32 here where older stores insist on the MD5 that the protocol began with.
     client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
-    return client
+    return Access(client, session)
 
 
 def md5(data: bytes | memoryview) -> tuple[str, str]:
     """The MD5 of a request's body as S3 wants it: hex as in an ETag, base64 as in Content-MD5."""
     digest = hashlib.md5(data, usedforsecurity=False).digest()
     return digest.hex(), base64.b64encode(digest).decode()
+
+
+def _moment(text: Any) -> datetime:
+    """A time in an answer. Botocore tries every form of date, most of the time that a listing takes."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        moment: datetime = parse_timestamp(text)
+        return moment
 
 
 def _add_md5(request: Any, **_: Any) -> None:

@@ -26,6 +26,7 @@ class S3Options:
         read_timeout_seconds: without a byte from the store.
         requests_at_once: requests in flight of one process.
         part_bytes: smallest part of a multipart upload and of a ranged read; at least 5 MiB.
+        small_files: what moves files of one part: with `auto`, AWS's client in C where it is installed.
     """
 
     endpoint: str | None = None
@@ -41,6 +42,7 @@ class S3Options:
     read_timeout_seconds: float = 60.0
     requests_at_once: int = 16
     part_bytes: int = 8 << 20
+    small_files: Literal["auto", "boto3"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import botocore.exceptions as boto
 
 from nearer.errors import OutOfReach
+from nearer.store.manifest import file_sha256
 from nearer.store.s3.failures import UNREACHABLE, code_of, in_words, is_missing, is_refused_condition
 from nearer.store.s3.multipart import Ended, Multipart, all_or_none, for_each
 from nearer.store.s3.tags import PartTags
@@ -60,10 +61,7 @@ class Transfer:
                 return
             with in_words("PutObject", bucket, key):
                 if size <= part:
-                    with self.wire.bodies:
-                        self.wire.send(
-                            "PutObject", bucket, key, os.pread(handle, size, 0), **self.wire.written_as(bucket)
-                        )
+                    self._upload_whole(source, handle, bucket, key, size=size)
                     return
             for _ in range(_TRIES):
                 try:
@@ -94,6 +92,9 @@ class Transfer:
         """
         digest = hashlib.sha256()
         part = self.part_bytes(bucket, size)
+        small = self.wire.small(bucket) if 0 < size <= part else None
+        if small and small.get(bucket, key, target, tag=tag, size=size):
+            return file_sha256(target)
         with target.open("xb+") as stream, in_words("GetObject", bucket, key):
             handle = stream.fileno()
             if size <= part:
@@ -199,6 +200,13 @@ class Transfer:
                 if left.key == key or self._copied(bucket, left.key, key, size=size, tag=tag):
                     return True
         return False
+
+    def _upload_whole(self, source: Path, handle: int, bucket: str, key: str, *, size: int) -> None:
+        with self.wire.bodies:
+            body = os.pread(handle, size, 0)
+            small = self.wire.small(bucket)
+            if not body or not small or not small.put(bucket, key, source, body):
+                self.wire.send("PutObject", bucket, key, body, **self.wire.written_as(bucket))
 
     def _copied(self, bucket: str, source: str, key: str, *, size: int, tag: str) -> bool:
         try:

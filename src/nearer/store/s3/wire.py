@@ -12,9 +12,10 @@ import botocore.exceptions as boto
 
 from nearer.errors import InputError, OutOfReach
 from nearer.store.s3.answers import UnreadableAnswer, readable
-from nearer.store.s3.client import make_client, md5
+from nearer.store.s3.client import Access, make_client, md5
 from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict, is_spoilt
 from nearer.store.s3.options import S3Buckets, S3Options
+from nearer.store.s3.small import SmallFiles
 
 T = TypeVar("T")
 _FIRST_PAUSE_SECONDS: Final = 0.1  # a guess; doubled each time
@@ -44,7 +45,8 @@ class Wire:
 
     def __init__(self, buckets: S3Buckets) -> None:
         self.buckets = buckets
-        self._clients: dict[S3Options, Any] = {}
+        self._accesses: dict[S3Options, Access] = {}
+        self._small: dict[S3Options, SmallFiles] = {}
         self._lock = threading.Lock()
         self.bodies = threading.BoundedSemaphore(buckets.default.requests_at_once)
 
@@ -54,11 +56,25 @@ class Wire:
 
     def client(self, bucket: str) -> Any:
         """The client for a bucket; one for all buckets that are reached alike."""
+        return self._access(bucket).client
+
+    def small(self, bucket: str) -> SmallFiles | None:
+        """The short cut for small files, where there is one."""
+        options = self.options(bucket)
+        if not SmallFiles.serve(options):
+            return None
+        access = self._access(bucket)
+        with self._lock:
+            if options not in self._small:
+                self._small[options] = SmallFiles(options, access)
+            return self._small[options]
+
+    def _access(self, bucket: str) -> Access:
         options = self.options(bucket)
         with self._lock:
-            if options not in self._clients:
-                self._clients[options] = make_client(options, bucket=bucket)
-            return self._clients[options]
+            if options not in self._accesses:
+                self._accesses[options] = make_client(options, bucket=bucket)
+            return self._accesses[options]
 
     def call(self, action: str, bucket: str, key: str = "", **arguments: Any) -> Any:
         """One operation on a bucket or key, by boto3's name (`PutObject`). What a refusal means, the caller knows.
