@@ -168,7 +168,7 @@ class Run:
         assert content(self.machine(self.clean)) == last
 
 
-@pytest.mark.parametrize("seeds", [SAMPLE, pytest.param(ALL, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("seeds", [SAMPLE, pytest.param(ALL, marks=[pytest.mark.full, pytest.mark.timeout(7200)])])
 def test_schedules_of_faults(s3_endpoint, s3_root, tmp_path, monkeypatch, seeds):
     """Under every seeded schedule what is published is whole or absent, and what is fetched is right or an error."""
     quick(monkeypatch)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from fault_proxy import Handler, proxied
-from s3_machine import around_requests, forked, quick, self_signed, space_at, was_killed
+from s3_machine import around_requests, forked, machine, quick, self_signed, space_at, was_killed
+from store_work import files_below, publish
 
 from nearer.errors import OutOfReach
 from nearer.store.s3.wire import split
-from nearer.store.space import Changed
 
 NAMES = [
     "plain.bin",
@@ -36,17 +38,19 @@ def fast(s3_endpoint):
 
 
 def there_and_back(space, root, folder, names=NAMES):
-    """Upload and download files of these names; gives what came back, by name."""
+    """Upload files of these names and download them, as far as the short cut brings them; gives what came, by name."""
     folder.mkdir()
     (folder / "source").write_bytes(DATA)
-    listing, found = {}, {}
     for name in names:
         space.upload(folder / "source", f"{root}/{name}")
-    listing = space.list(root)
-    for number, name in enumerate(names):
-        digest = space.download(f"{root}/{name}", folder / str(number), listing[name])
-        found[name] = (folder / str(number)).read_bytes()
-        assert digest == hashlib.sha256(found[name]).hexdigest()
+    listing, found = space.list(root), {}
+    wanted = {f"{root}/{name}": (folder / str(number), listing[name]) for number, name in enumerate(names)}
+    for key, sha256 in space.download_small(wanted):
+        found[key.removeprefix(f"{root}/")] = wanted[key][0].read_bytes()
+        assert sha256 == hashlib.sha256(DATA).hexdigest()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["source", *(str(names.index(name)) for name in found)]
+    )
     return found
 
 
@@ -68,36 +72,45 @@ def test_whatever_the_name_the_bytes_are_the_same(fast, s3_root, tmp_path):
         assert (tmp_path / str(number)).read_bytes() == DATA
 
 
-def test_an_empty_file_and_a_big_one_are_files_as_well(fast, s3_root, tmp_path):
+def test_an_empty_file_and_a_big_one_are_left_to_boto3(fast, s3_root, tmp_path):
     """Those that the short cut is not for."""
-    for name, size in (("empty", 0), ("big", (5 << 20) + 1)):
+    for name, size in (("empty", 0), ("big", (5 << 20) + 1), ("edge", 5 << 20)):
         (tmp_path / name).write_bytes(b"x" * size)
         fast[0].upload(tmp_path / name, f"{s3_root}/{name}")
-        fast[0].download(f"{s3_root}/{name}", tmp_path / f"{name}-back", fast[0].list(s3_root)[name])
-        assert (tmp_path / f"{name}-back").stat().st_size == size
+    listing = fast[0].list(s3_root)
+    wanted = {f"{s3_root}/{name}": (tmp_path / f"{name}-back", stat) for name, stat in listing.items()}
+    assert [key.rpartition("/")[2] for key, _ in fast[0].download_small(wanted)] == ["edge"]
+    assert {name: stat.size for name, stat in listing.items()} == {"empty": 0, "big": (5 << 20) + 1, "edge": 5 << 20}
 
 
-def test_a_file_that_changed_since_it_was_listed_is_not_read(fast, s3_root, tmp_path):
+def test_a_file_that_changed_since_it_was_listed_does_not_come(fast, s3_root, tmp_path):
     """The ETag of the listing holds on the short cut as well."""
-    (tmp_path / "file").write_bytes(b"one")
-    fast[0].upload(tmp_path / "file", f"{s3_root}/file")
-    stat = fast[0].list(s3_root)["file"]
-    (tmp_path / "file").write_bytes(b"two")
-    fast[0].upload(tmp_path / "file", f"{s3_root}/file")
-    with pytest.raises(Changed):
-        fast[0].download(f"{s3_root}/file", tmp_path / "back", stat)
+    listings = []
+    for data in (b"one", b"two"):
+        (tmp_path / "file").write_bytes(data)
+        fast[0].upload(tmp_path / "file", f"{s3_root}/file")
+        listings.append(fast[0].list(s3_root)["file"])
+    old, new = ({f"{s3_root}/file": (tmp_path / "back", stat)} for stat in listings)
+    assert list(fast[0].download_small(old)) == []
+    assert not (tmp_path / "back").exists()
+    assert len(list(fast[0].download_small(new))) == 1
 
 
-@pytest.mark.parametrize("fault", ["503", "reset-before", "reset-after", "truncate", "wrong-body"])
+@pytest.mark.parametrize(
+    "fault", ["500", "503", "reset-before", "reset-after", "truncate", "wrong-answer", "wrong-body"]
+)
 def test_what_fails_on_the_short_cut_boto3_does(s3_endpoint, s3_root, tmp_path, monkeypatch, fault):
-    """Every other file request is spoilt, and each file comes and goes right."""
+    """Every other request of a file is spoilt, and the artifact goes and comes right."""
     quick(monkeypatch)
+    files = {f"file-{number}.bin": DATA + bytes([number]) for number in range(8)}
     with proxied(s3_endpoint, checks_md5=False) as (proxy, through):
-        proxy.reset(lambda number, method: fault if method in {"GET", "PUT"} and number % 2 == 0 else None)
         space = space_at(through, small_files="auto", attempts=8)
-        found = there_and_back(space, s3_root, tmp_path / "files", NAMES[:3])
-        assert proxy.done[fault] >= 3
-    assert found == dict.fromkeys(NAMES[:3], DATA)
+        proxy.reset(lambda number, method: fault if method == "PUT" and number % 2 == 0 else None)
+        publish(machine(s3_root, space, tmp_path / "a"), "m", files)
+        proxy.reset(lambda number, method: fault if method == "GET" and number % 2 == 0 else None)
+        found = files_below(machine(s3_root, space_at(through, small_files="auto"), tmp_path / "b").open("m").path)
+    assert proxy.done[fault] >= 5
+    assert found == files
 
 
 def test_a_wire_on_which_it_keeps_failing_is_left_to_boto3(s3_endpoint, s3_root, tmp_path, monkeypatch):
@@ -116,17 +129,32 @@ def test_a_wire_on_which_it_keeps_failing_is_left_to_boto3(s3_endpoint, s3_root,
 def test_a_store_that_stands_still_is_waited_for_once(s3_endpoint, s3_root, tmp_path, monkeypatch):
     """The short cut ends with the read timeout, and is not tried again."""
     quick(monkeypatch)
-    (tmp_path / "file").write_bytes(DATA)
+    files = {f"file-{number}.bin": DATA + bytes([number]) for number in range(4)}
+    publish(machine(s3_root, space_at(s3_endpoint), tmp_path / "a"), "m", files)
     with proxied(s3_endpoint, stall_seconds=5) as (proxy, through):
         proxy.reset(lambda number, _method: "late" if number == 1 else None)
         space = space_at(through, small_files="auto", read_timeout_seconds=0.5)
         begun = time.monotonic()
         with around_requests() as requests:
             for number in range(3):
+                (tmp_path / "file").write_bytes(DATA)
                 space.upload(tmp_path / "file", f"{s3_root}/{number}")
         assert len(of_files(requests)) == 3
+        stalled = []
+
+        def plan(_number, method):
+            if method == "GET" and len(stalled) < 4:
+                stalled.append(1)
+                return "late"
+            return None
+
+        listing = space_at(s3_endpoint).list(f"{s3_root}/m")
+        proxy.reset(plan)
+        space = space_at(through, small_files="auto", read_timeout_seconds=0.5)
+        wanted = {f"{s3_root}/m/{name}": (tmp_path / name, listing[name]) for name in files}
+        assert list(space.download_small(wanted)) == []
+        assert not [name for name in files if (tmp_path / name).exists()]
         assert time.monotonic() - begun < 4
-    assert len(space_at(s3_endpoint).list(s3_root)) == 3
 
 
 def test_a_proxy_of_the_environment_is_not_passed_by(s3_endpoint, s3_root, tmp_path, monkeypatch):
@@ -208,12 +236,53 @@ def test_many_at_once_from_many_threads(fast, s3_root, tmp_path):
     files = {f"{number}.bin": os.urandom(1 + 997 * number) for number in range(60)}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    (tmp_path / "back").mkdir()
     with around_requests() as requests, ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda name: fast[0].upload(tmp_path / name, f"{s3_root}/{name}"), files))
         listing = fast[0].list(s3_root)
-        list(
-            pool.map(lambda name: fast[0].download(f"{s3_root}/{name}", tmp_path / "back" / name, listing[name]), files)
-        )
+
+        def back(folder):
+            folder.mkdir()
+            wanted = {f"{s3_root}/{name}": (folder / name, listing[name]) for name in files}
+            return len(list(fast[0].download_small(wanted)))
+
+        assert list(pool.map(back, [tmp_path / "one", tmp_path / "two"])) == [60, 60]
     assert of_files(requests) == []
-    assert {path.name: path.read_bytes() for path in Path(tmp_path, "back").iterdir()} == files
+    assert files_below(tmp_path / "one") == files_below(tmp_path / "two") == files
+
+
+def test_who_stops_reading_leaves_nothing_behind(fast, s3_root, tmp_path):
+    """An error in between, such as a full disk, ends what is under way."""
+    for number in range(40):
+        (tmp_path / "file").write_bytes(DATA + bytes([number]))
+        fast[0].upload(tmp_path / "file", f"{s3_root}/{number}")
+    (tmp_path / "back").mkdir()
+    listing = fast[0].list(s3_root)
+    coming = fast[0].download_small(
+        {f"{s3_root}/{name}": (tmp_path / "back" / name, stat) for name, stat in listing.items()}
+    )
+    first = next(coming)[0].rpartition("/")[2]
+    coming.close()
+    assert [path.name for path in (tmp_path / "back").iterdir()] == [first]
+
+
+def test_a_process_does_not_wait_for_a_store_that_stands_still(s3_endpoint, s3_root, tmp_path):
+    """What is under way when a process ends does not keep it."""
+    (tmp_path / "file").write_bytes(DATA)
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent.parent / "assets")!r})
+from pathlib import Path
+from s3_machine import space_at
+space = space_at(sys.argv[1], small_files="auto", read_timeout_seconds=0.3, attempts=1)
+try:
+    space.upload(Path(sys.argv[2]), sys.argv[3])
+except BaseException as error:
+    print(type(error).__name__)
+"""
+    with proxied(s3_endpoint, stall_seconds=20) as (proxy, through):
+        proxy.reset(lambda _number, _method: "late")
+        command = [sys.executable, "-c", code, through, str(tmp_path / "file"), f"{s3_root}/file"]
+        begun = time.monotonic()
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert result.stdout.strip() == "OutOfReach"
+        assert time.monotonic() - begun < 15

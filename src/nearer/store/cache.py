@@ -18,7 +18,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +28,8 @@ from nearer.store.manifest import MANIFEST, FileEntry, file_sha256
 
 Fetch = Callable[[FileEntry, Path], None]
 """Bring a file's bytes, verified, to a path where nothing is."""
+Ahead = Callable[[Sequence[FileEntry]], Iterator[tuple[FileEntry, Path]]]
+"""Bring files, verified, each to a path where nothing was; those that it cannot bring it leaves out."""
 _ABANDONED_SECONDS = 24 * 3600.0  # a guess: no file is fetched for a day
 
 
@@ -44,10 +46,20 @@ class FileCache:
         self.directory = directory
         self.limit_bytes = limit_bytes
         self.workers = workers
+        self._temporary = directory / "tmp"
+        self._ready = False
         self._held: dict[str, int] = {}
         self._hashes: dict[tuple[int, ...], str] = {}
 
-    def artifact(self, name: str, files: Sequence[FileEntry], manifest: str, fetch: Fetch) -> Path:
+    def artifact(
+        self,
+        name: str,
+        files: Sequence[FileEntry],
+        manifest: str,
+        fetch: Fetch,
+        *,
+        ahead: Ahead | None = None,
+    ) -> Path:
         """A directory that holds exactly these bytes; the process keeps it from eviction until it ends.
 
         Args:
@@ -55,6 +67,7 @@ class FileCache:
             files: what it must hold.
             manifest: the text of its manifest.json; "" for none.
             fetch: called for what is not there, or not sound.
+            ahead: brings some of that in a way that is faster.
         """
         top = self.directory / "artifacts" / name
         self._hold(top)
@@ -63,8 +76,12 @@ class FileCache:
         if wanted:
             missing = [entry for entry in wanted if not self._from_bytes(top, entry)]
             self.make_room(sum(entry.size for entry in missing))
+            here = set()
+            for entry, path in ahead(missing) if ahead and missing else ():
+                self._kept_and_placed(path, top, entry)
+                here.add(entry.path)
             with ThreadPoolExecutor(self.workers) as pool:
-                futures = [pool.submit(self._fetched, top, entry, fetch) for entry in missing]
+                futures = [pool.submit(self._fetched, top, entry, fetch) for entry in missing if entry.path not in here]
                 try:
                     for future in futures:
                         future.result()
@@ -87,9 +104,8 @@ class FileCache:
     def add(self, file: Path, entry: FileEntry) -> None:
         """Take a file whose bytes are those of the entry; it keeps its name."""
         kept = self._bytes(entry.sha256)
-        kept.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
-            link_or_copy(file, kept)
+            _with_parents(kept, lambda: link_or_copy(file, kept))
 
     def make_room(self, needed: int) -> None:
         """Evict what nobody uses, longest unused first, until the bytes fit under the limit."""
@@ -104,9 +120,11 @@ class FileCache:
 
     def temporary(self) -> Path:
         """A path where nothing is, on the cache's file system."""
-        folder = self.directory / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / secrets.token_hex(8)
+        path = Path(f"{self._temporary}/{secrets.token_hex(8)}")
+        if not self._ready:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._ready = True
+        return path
 
     def _fetched(self, top: Path, entry: FileEntry, fetch: Fetch) -> None:
         temporary = self.temporary()
@@ -119,10 +137,13 @@ class FileCache:
                 temporary.unlink(missing_ok=True)
                 self.make_room(self.limit_bytes)  # the disk is smaller than the limit says
                 fetch(entry, temporary)
-            self.add(temporary, entry)
-            self._place(temporary, top, entry)
+            self._kept_and_placed(temporary, top, entry)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _kept_and_placed(self, temporary: Path, top: Path, entry: FileEntry) -> None:
+        self.add(temporary, entry)
+        self._place(temporary, top, entry)
 
     def _from_bytes(self, top: Path, entry: FileEntry) -> bool:
         """Link the file from the bytes that are there, if they are sound."""
@@ -139,9 +160,8 @@ class FileCache:
         return True
 
     def _place(self, temporary: Path, top: Path, entry: FileEntry) -> None:
-        target = top / entry.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(target)
+        target = Path(f"{top}/{entry.path}")
+        _with_parents(target, lambda: temporary.replace(target))
         self._hashes[_identity(target)] = entry.sha256
 
     def _is_sound(self, path: Path, entry: FileEntry) -> bool:
@@ -157,7 +177,7 @@ class FileCache:
         return self._hashes[identity] == entry.sha256
 
     def _bytes(self, sha256: str) -> Path:
-        return self.directory / "sha256" / sha256[:2] / sha256
+        return Path(f"{self.directory}/sha256/{sha256[:2]}/{sha256}")
 
     def _write(self, path: Path, text: str) -> None:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
@@ -221,7 +241,7 @@ class FileCache:
 
     def _sweep(self) -> None:
         """Remove what killed processes were fetching."""
-        for path in (self.directory / "tmp").glob("*"):
+        for path in self._temporary.glob("*"):
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()
@@ -230,6 +250,15 @@ class FileCache:
 def name_of(text: str) -> str:
     """A name for a directory that always means the same files: those that the text tells."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _with_parents(target: Path, act: Callable[[], object]) -> None:
+    """Do what puts a file there; its directory is made only if it is missing, which is seldom."""
+    try:
+        act()
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        act()
 
 
 def _identity(path: Path) -> tuple[int, ...]:

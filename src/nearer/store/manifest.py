@@ -155,7 +155,7 @@ def fingerprint(
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, hex."""
-    with path.open("rb") as stream:
+    with path.open("rb", buffering=0) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from botocore.httpsession import get_cert_path
@@ -28,8 +28,21 @@ except ImportError:  # an extra
 
 _MOST_FAILURES: Final = 3  # one after the other: it is not for this wire
 _MOST_THREADS: Final = 4  # a guess: one moves some GB/s without TLS
+_AHEAD: Final = 4  # so many times the requests at once are ready to go
 _PROBE: Final = "k"
 _AWS_GLOBAL: Final = {None, "", "aws-global"}
+
+
+class Wanted(NamedTuple):
+    """An object that is to become a file.
+
+    `tag` is the ETag that it must have ("": any), `size` its bytes, `target` a path where nothing is.
+    """
+
+    key: str
+    tag: str
+    size: int
+    target: Path
 
 
 class SmallFiles:
@@ -61,23 +74,44 @@ class SmallFiles:
             and not options.kms_key_id
         )
 
-    def get(self, bucket: str, key: str, target: Path, *, tag: str, size: int) -> bool:
-        """Read an object into a new file; False: it could not, and nothing is there.
+    def get(self, bucket: str, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+        """Read objects into new files, many at once. Gives those that came, as they come; of others nothing is there.
 
-        Args:
-            bucket: of the key.
-            key: of the object.
-            target: where nothing is.
-            tag: the ETag that it must have; "": any.
-            size: bytes that it must have.
+        All is driven by one thread: a thread for each request costs more than the request.
         """
-        headers = {"if-match": f'"{tag}"'} if tag else {}
-        came = self._sent("GetObject", bucket, key, headers, recv_filepath=str(target)) is not None
-        with suppress(FileNotFoundError):
-            if came and target.stat().st_size == size:
-                return True
-            target.unlink()
-        return False
+        done: SimpleQueue[int] = SimpleQueue()
+        running: dict[int, Any] = {}
+        begun = 0
+        try:
+            while True:
+                while begun < len(wanted) and len(running) < _AHEAD * self.options.requests_at_once:
+                    key, tag, _, target = wanted[begun]
+                    headers = {"if-match": f'"{tag}"'} if tag else {}
+                    request = self._begin("GetObject", bucket, key, headers, recv_filepath=str(target))
+                    if request is None:
+                        begun = len(wanted)
+                        break
+                    running[begun] = request
+                    request.finished_future.add_done_callback(lambda _, number=begun: done.put(number))
+                    begun += 1
+                if not running:
+                    return
+                try:
+                    number = done.get(timeout=self.options.read_timeout_seconds)
+                except Empty:
+                    self._failures = _MOST_FAILURES
+                    return
+                each = wanted[number]
+                if self._ended(running.pop(number)) and each.target.stat().st_size == each.size:
+                    self._failures = 0
+                    yield each
+                else:
+                    each.target.unlink(missing_ok=True)
+        finally:
+            # It may take long until they end; what they write until then goes to a file without a name.
+            for number, request in running.items():
+                request.cancel()
+                wanted[number].target.unlink(missing_ok=True)
 
     def put(self, bucket: str, key: str, source: Path, body: bytes) -> bool:
         """Write a file; True: the store says that it has these very bytes.
@@ -92,60 +126,54 @@ class SmallFiles:
         headers = {"content-length": str(len(body)), "content-md5": base64}
         if self.options.encryption:
             headers["x-amz-server-side-encryption"] = self.options.encryption
-        answer = self._sent("PutObject", bucket, key, headers, send_filepath=str(source))
-        if answer is None:
+        tags: list[str] = []
+
+        def note(*, headers: list[tuple[str, str]], **_: Any) -> None:
+            tags.extend(value.strip('"') for name, value in headers if name.lower() == "etag")
+
+        request = self._begin("PutObject", bucket, key, headers, send_filepath=str(source), on_headers=note)
+        if request is None:
             return False
-        if answer.get("etag", "").strip('"') != hexadecimal:
+        try:
+            request.finished_future.result(self.options.read_timeout_seconds)
+        except TimeoutError:
+            self._failures = _MOST_FAILURES
+            request.cancel()
+            return False
+        except exceptions.AwsCrtError:
+            pass  # told below
+        if not self._ended(request):
+            return False
+        if tags != [hexadecimal]:
             self._failures += 1  # a store whose ETags are no MD5s would get every file twice
             return False
         self._failures = 0
         return True
 
-    def _sent(
-        self, action: str, bucket: str, key: str, headers: Mapping[str, str], **files: str
-    ) -> dict[str, str] | None:
-        """The headers of the answer; None: it was not done."""
+    def _begin(self, action: str, bucket: str, key: str, headers: Mapping[str, str], **more: Any) -> Any:
+        """A request under way; None: nothing goes this way any more."""
         if self._failures >= _MOST_FAILURES or self._process != os.getpid():  # its threads are not in a forked process
             return None
         with self._lock:
-            client = self._client = self._client or self._make()
-            if client is None:
+            self._client = self._client or self._make()
+            if self._client is None:
                 self._failures = _MOST_FAILURES
                 return None
             if bucket not in self._bases:
                 self._bases[bucket] = self._base(bucket)
-            host, prefix = self._bases[bucket]
+        host, prefix = self._bases[bucket]
         path = f"{prefix}/{quote(key, safe='/~')}"
-        named = http.HttpHeaders([("host", host), *headers.items()])
         method = {"GetObject": "GET", "PutObject": "PUT"}[action]
-        answer: dict[str, str] = {}
+        request = http.HttpRequest(method, path, http.HttpHeaders([("host", host), *headers.items()]))
+        kind = crt.S3RequestType.DEFAULT
+        return self._client.make_request(type=kind, operation_name=action, request=request, **more)
 
-        def note(*, headers: list[tuple[str, str]], **_: Any) -> None:
-            answer.update((name.lower(), value) for name, value in headers)
-
-        try:
-            running = client.make_request(
-                type=crt.S3RequestType.DEFAULT,
-                operation_name=action,
-                request=http.HttpRequest(method, path, named),
-                on_headers=note,
-                **files,
-            )
-            try:
-                running.finished_future.result(self.options.read_timeout_seconds)
-            except TimeoutError:
-                running.cancel()
-                with suppress(exceptions.AwsCrtError):
-                    running.finished_future.result()
-                self._failures = _MOST_FAILURES
-                return None
-        except exceptions.AwsCrtError as error:
-            refused = isinstance(error, crt.S3ResponseError) and 400 <= error.status_code < 500
-            self._failures += not refused
-            return None
-        if action == "GetObject":
-            self._failures = 0
-        return answer
+    def _ended(self, request: Any) -> bool:
+        """Whether a request that has ended was done."""
+        error = request.finished_future.exception()
+        refused = isinstance(error, crt.S3ResponseError) and 400 <= error.status_code < 500
+        self._failures += error is not None and not refused
+        return error is None
 
     def _base(self, bucket: str) -> tuple[str, str]:
         """Host and path of a bucket, by boto3's own rules."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from nearer.store.s3.foreign import ForeignObjects
 from nearer.store.s3.lease import Lease
 from nearer.store.s3.segments import S3Segments
 from nearer.store.s3.space import S3Space
-from nearer.store.s3.verified import bring
+from nearer.store.s3.verified import bring, bring_small
 from nearer.store.settle import for_each
 from nearer.store.space import AREA, LEASE, Changed, Stat
 from nearer.store.standing import corrupt, standing, strays, was_replaced
@@ -115,8 +115,14 @@ class S3Store:
                 problems.append(f"{entry.path}: {problem}")
                 raise Changed(f"{place.address}/{entry.path}")
 
+        def ahead(entries: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, Path]]:
+            listing.update(self.space.list(place.address))
+            keys = {f"{place.address}/{entry.path}": entry for entry in entries if entry.path in listing}
+            paths = {key: (entry, listing[entry.path], self.files.temporary()) for key, entry in keys.items()}
+            return bring_small(self.space, paths)
+
         text = manifest.to_json()
-        return self.files.artifact(name_of(text), manifest.files, text, fetch)
+        return self.files.artifact(name_of(text), manifest.files, text, fetch, ahead=ahead)
 
     def raw(self, address: str) -> Path:
         """A user's own object or prefix as a local path."""

@@ -15,6 +15,7 @@ from nearer.errors import OutOfReach
 from nearer.store.manifest import file_sha256
 from nearer.store.s3.failures import UNREACHABLE, code_of, in_words, is_missing, is_refused_condition
 from nearer.store.s3.multipart import Ended, Multipart, all_or_none, for_each
+from nearer.store.s3.small import Wanted
 from nearer.store.s3.tags import PartTags
 from nearer.store.s3.wire import Wire, pause, tag_of
 from nearer.store.space import AREA, Changed, Remains
@@ -92,9 +93,6 @@ class Transfer:
         """
         digest = hashlib.sha256()
         part = self.part_bytes(bucket, size)
-        small = self.wire.small(bucket) if 0 < size <= part else None
-        if small and small.get(bucket, key, target, tag=tag, size=size):
-            return file_sha256(target)
         with target.open("xb+") as stream, in_words("GetObject", bucket, key):
             handle = stream.fileno()
             if size <= part:
@@ -113,6 +111,16 @@ class Transfer:
                         for piece in _pieces(handle, number * part, min((number + 1) * part, size)):
                             digest.update(piece)
         return digest.hexdigest()
+
+    def download_small(self, bucket: str, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, str]]:
+        """Read the small ones among objects into new files, as far as there is a short cut to them.
+
+        Gives each that came and the sha256 of its bytes, as they come. Of the others nothing is there.
+        """
+        if small := self.wire.small(bucket):
+            ready = [each for each in wanted if 0 < each.size <= self.part_bytes(bucket, each.size)]
+            for each in small.get(bucket, ready):
+                yield each, file_sha256(each.target)
 
     def copy(self, source: tuple[str, str], bucket: str, key: str, *, size: int, tag: str = "") -> None:
         """Copy an object within the store.

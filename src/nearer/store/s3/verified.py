@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,3 +37,19 @@ def bring(space: S3Space, key: str, entry: FileEntry, stat: Stat | None, target:
         if found == entry.sha256:
             return None
     return f"sha256 is {found}, not {entry.sha256}"
+
+
+def bring_small(space: S3Space, wanted: Mapping[str, tuple[FileEntry, Stat, Path]]) -> Iterator[tuple[FileEntry, Path]]:
+    """Bring what is right at the first try, of small files by key; the rest is left for `bring`.
+
+    Args:
+        space: the primitives.
+        wanted: size and sha256 that each must have, what a listing says of it, and a path where nothing is.
+    """
+    sized = {key: (path, stat) for key, (entry, stat, path) in wanted.items() if stat.size == entry.size}
+    for key, sha256 in space.download_small(sized):
+        entry, _, path = wanted[key]
+        if sha256 == entry.sha256:
+            yield entry, path
+        else:
+            path.unlink()
