@@ -112,7 +112,8 @@ def _slices(slices: Sequence[Slice], most: float) -> Check:
         return Check(name="slices", state="fail", sentence=f"Some queries are served worse: {named}{more}.")
     small = len(slices) - len(judged)
     told = f"None of the {len(judged)} slices that are large enough loses more than {100 * most:g} points"
-    return Check(name="slices", state="pass", sentence=f"{told}; {small} are too small to be judged.")
+    few = "1 is" if small == 1 else f"{small} are"
+    return Check(name="slices", state="pass", sentence=f"{told}; {few} too small to be judged.")
 
 
 def _leakage(found: Leakage) -> Check:
