@@ -74,13 +74,13 @@ def test_whatever_the_name_the_bytes_are_the_same(fast, s3_root, tmp_path):
 
 def test_an_empty_file_and_a_big_one_are_left_to_boto3(fast, s3_root, tmp_path):
     """Those that the short cut is not for."""
-    for name, size in (("empty", 0), ("big", (5 << 20) + 1), ("edge", 5 << 20)):
+    for name, size in (("empty", 0), ("big", (1 << 20) + 1), ("edge", 1 << 20)):
         (tmp_path / name).write_bytes(b"x" * size)
         fast[0].upload(tmp_path / name, f"{s3_root}/{name}")
     listing = fast[0].list(s3_root)
     wanted = {f"{s3_root}/{name}": (tmp_path / f"{name}-back", stat) for name, stat in listing.items()}
     assert [key.rpartition("/")[2] for key, _ in fast[0].download_small(wanted)] == ["edge"]
-    assert {name: stat.size for name, stat in listing.items()} == {"empty": 0, "big": (5 << 20) + 1, "edge": 5 << 20}
+    assert {name: stat.size for name, stat in listing.items()} == {"empty": 0, "big": (1 << 20) + 1, "edge": 1 << 20}
 
 
 def test_a_file_that_changed_since_it_was_listed_does_not_come(fast, s3_root, tmp_path):

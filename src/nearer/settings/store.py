@@ -55,7 +55,7 @@ class S3Settings(Section):
     )
     small_files: Literal["auto", "boto3"] = execution(
         "auto",
-        description="What moves files of one part: `auto`: AWS's client in C (`nearer[fast]`), if it is installed; "
+        description="What moves files up to 1 MiB; `auto`: AWS's client in C (`nearer[fast]`), if it is installed; "
         "what it cannot do, boto3 does.",
     )
 

@@ -26,7 +26,7 @@ class S3Options:
         read_timeout_seconds: without a byte from the store.
         requests_at_once: requests in flight of one process.
         part_bytes: smallest part of a multipart upload and of a ranged read; at least 5 MiB.
-        small_files: what moves files of one part: with `auto`, AWS's client in C where it is installed.
+        small_files: what moves files of at most 1 MiB: with `auto`, AWS's client in C where it is installed.
     """
 
     endpoint: str | None = None

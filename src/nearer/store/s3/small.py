@@ -1,4 +1,4 @@
-"""Files of one part over AWS's client in C, at a fraction of the processor time that boto3 takes for a request.
+"""Small files over AWS's client in C, at a fraction of the processor time that boto3 takes for a request.
 
 It is a short cut and nothing else: it tries a request once, and whatever it cannot do is done, tried again and put in
 words by boto3. A wire on which it keeps failing is left to boto3 for good.
@@ -26,6 +26,7 @@ try:
 except ImportError:  # an extra
     crt = None
 
+MOST_BYTES: Final = 1 << 20  # of a larger file, what a request costs is little; and on a slow wire these come in time
 _MOST_FAILURES: Final = 3  # one after the other: it is not for this wire
 _MOST_THREADS: Final = 4  # a guess: one moves some GB/s without TLS
 _AHEAD: Final = 4  # so many times the requests at once are ready to go

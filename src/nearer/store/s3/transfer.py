@@ -15,7 +15,7 @@ from nearer.errors import OutOfReach
 from nearer.store.manifest import file_sha256
 from nearer.store.s3.failures import UNREACHABLE, code_of, in_words, is_missing, is_refused_condition
 from nearer.store.s3.multipart import Ended, Multipart, all_or_none, for_each
-from nearer.store.s3.small import Wanted
+from nearer.store.s3.small import MOST_BYTES, Wanted
 from nearer.store.s3.tags import PartTags
 from nearer.store.s3.wire import Wire, pause, tag_of
 from nearer.store.space import AREA, Changed, Remains
@@ -118,7 +118,7 @@ class Transfer:
         Gives each that came and the sha256 of its bytes, as they come. Of the others nothing is there.
         """
         if small := self.wire.small(bucket):
-            ready = [each for each in wanted if 0 < each.size <= self.part_bytes(bucket, each.size)]
+            ready = [each for each in wanted if 0 < each.size <= MOST_BYTES]
             for each in small.get(bucket, ready):
                 yield each, file_sha256(each.target)
 
@@ -212,8 +212,8 @@ class Transfer:
     def _upload_whole(self, source: Path, handle: int, bucket: str, key: str, *, size: int) -> None:
         with self.wire.bodies:
             body = os.pread(handle, size, 0)
-            small = self.wire.small(bucket)
-            if not body or not small or not small.put(bucket, key, source, body):
+            small = self.wire.small(bucket) if 0 < size <= MOST_BYTES else None
+            if not small or not small.put(bucket, key, source, body):
                 self.wire.send("PutObject", bucket, key, body, **self.wire.written_as(bucket))
 
     def _copied(self, bucket: str, source: str, key: str, *, size: int, tag: str) -> bool:
