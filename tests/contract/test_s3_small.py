@@ -286,3 +286,21 @@ except BaseException as error:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert result.stdout.strip() == "OutOfReach"
         assert time.monotonic() - begun < 15
+
+
+def test_what_nobody_uses_any_more_leaves_no_threads(s3_endpoint, s3_root, tmp_path):
+    """A process that opens many stores, one after the other, does not grow."""
+    (tmp_path / "file").write_bytes(DATA)
+
+    def threads():
+        return int(Path("/proc/self/status").read_text(encoding="ascii").partition("Threads:")[2].split()[0])
+
+    before = threads()
+    for number in range(6):
+        space = space_at(s3_endpoint, small_files="auto")
+        space.upload(tmp_path / "file", f"{s3_root}/{number}")
+        del space
+        deadline = time.monotonic() + 10
+        while threads() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert threads() <= before

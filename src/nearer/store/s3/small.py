@@ -10,6 +10,7 @@ import os
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
@@ -195,7 +196,8 @@ class SmallFiles:
         region = self._access.client.meta.region_name
         region = "us-east-1" if region in _AWS_GLOBAL else region
         threads = io.EventLoopGroup(min(_MOST_THREADS, os.cpu_count() or 1))
-        provider = auth.AwsCredentialsProvider.new_delegate(self._credentials)
+        # Not a method of this object: the client would hold it, and it the client, for ever.
+        provider = auth.AwsCredentialsProvider.new_delegate(partial(_credentials, self._access.session))
         secure = endpoint.scheme == "https"
         return crt.S3Client(
             bootstrap=io.ClientBootstrap(threads, io.DefaultHostResolver(threads)),
@@ -216,6 +218,7 @@ class SmallFiles:
         options.override_default_trust_store_from_path(None, trusted)
         return io.ClientTlsContext(options).new_connection_options()
 
-    def _credentials(self) -> Any:
-        frozen = self._access.session.get_credentials().get_frozen_credentials()
-        return auth.AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+def _credentials(session: Any) -> Any:
+    frozen = session.get_credentials().get_frozen_credentials()
+    return auth.AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token)
