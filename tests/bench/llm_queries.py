@@ -144,7 +144,7 @@ def main() -> None:
             print(
                 f"the server answered {len(server.calls)} calls, {good} of them well, {server.repeated()} of those twice"
             )
-            print(f"at most {server.most} at once; {server.too_early} came before Retry-After was over")
+            print(f"at most {server.most} at once; {server.too_early} were on their way when another was told to wait")
     audit = json.loads(Path("datasets/llm/audit.json").read_text(encoding="utf-8"))
     print(json.dumps(without_samples(audit), ensure_ascii=False, indent=1))
     nearer("doctor", "data", "-c", str(path))
