@@ -10,7 +10,7 @@ import pytest
 
 from nearer.corpus.dataset import Chunking, Dataset
 from nearer.corpus.leak import find_leaks
-from nearer.corpus.sameness import normal, shingles
+from nearer.corpus.sameness import jaccard, normal, shingles
 from nearer.errors import InputError
 from nearer.generate.build import build_dataset
 from nearer.generate.negatives import Mining
@@ -87,6 +87,7 @@ class Maker:
                 skip_top=0,
                 max_share_of_positive=max_share,
                 random_pairs=200,
+                near_duplicate=0.7,
                 seed=fields["seed"],
             ),
             count_tokens=count_tokens,
@@ -350,6 +351,45 @@ def test_negatives_keep_every_rule(make: Maker) -> None:
             assert group not in test_groups
     assert {"known-positive", "near-duplicate", "test-document"} <= set(make.audit["mining"]["dropped"])
     assert all(make.audit["mining"]["samples"][rule] for rule in make.audit["mining"]["dropped"])
+
+
+def test_a_passage_that_nearly_repeats_an_answer_is_no_negative(make: Maker) -> None:
+    """Pages that have a paragraph in common, but for a number, are no near-duplicates; their paragraphs are."""
+    common = (
+        "환불은 구매하신 날부터 {} 일 안에 고객 상담실로 신청하시면 되고 영수증과 상품을 함께 보내 주셔야 처리됩니다"
+    )
+    documents = [
+        {
+            **row,
+            "content": f"{row['content']}\n\n## 환불 {number}\n{common.format(number)}",
+            "hypothetical_questions": [],
+        }
+        for number, row in enumerate(DOCUMENTS[:24])
+    ]
+    enhanced = [
+        {
+            "eval_id": number,
+            "query": f"{row['title']} 환불은 며칠 안에 해야 하나요",
+            "ideal_context": [common.format(number)],
+            "hard_negative_context": [common.format(99), "배송은 주문하신 다음 날에 시작되고 문자로 알려 드립니다"],
+        }
+        for number, row in enumerate(documents)
+    ]
+    dataset = make(documents, enhanced=enhanced, per_query=4, max_share=1.5)
+    answers = {query: [] for query in dataset.negatives}
+    for judgment in dataset.train:
+        if judgment.level == "passage" and judgment.query_id in answers:
+            answers[judgment.query_id].append(shingles(dataset.passages[judgment.target].text))
+    assert answers
+    for query, found in dataset.negatives.items():
+        for negative in found:
+            text = negative.text or dataset.passages[negative.corpus_id or ""].text
+            own = [*answers[query], *(shingles(text) for text in dataset.positives.get(query, ()))]
+            assert max(jaccard(shingles(text), answer) for answer in own) < 0.7
+    mining = make.audit["mining"]
+    assert mining["dropped"]["near-duplicate"] > len(answers)
+    assert mining["given"]["dropped"]["near-duplicate"] == len(answers)
+    assert mining["given"]["allowed"] == len(answers)
 
 
 def test_mining_stops_with_words_when_most_queries_lose_everything(make: Maker) -> None:

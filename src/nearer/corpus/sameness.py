@@ -55,6 +55,12 @@ def jaccard(left: Shingles, right: Shingles) -> float:
     return float(shared / together) if together else 0.0
 
 
+def alike(left: Shingles, right: Shingles, threshold: float) -> bool:
+    """Whether `jaccard` is at least the threshold, above 0. Most pairs are told apart by their sizes alone."""
+    smaller, larger = sorted((left.size, right.size))
+    return smaller >= threshold * larger > 0 and jaccard(left, right) >= threshold
+
+
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014), modulo 2^64."""
     values = values + np.uint64(0x9E3779B97F4A7C15)

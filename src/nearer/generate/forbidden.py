@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from nearer.corpus.link import Linker
-from nearer.corpus.sameness import normal
+from nearer.corpus.sameness import Shingles, alike, normal, shingles
 from nearer.generate.candidates import Candidate
 from nearer.generate.corpus import Corpus
 from nearer.records import Passage
+
+
+class Near:
+    """Passages of certain documents, and those that nearly repeat an answer: compared when they are asked for.
+
+    Args:
+        passages: ids that are in it anyway.
+        answers: shingles of the answers' texts.
+        shingles_of: those of a passage.
+        threshold: Jaccard similarity from which on a text repeats another.
+    """
+
+    def __init__(
+        self,
+        passages: Collection[str],
+        answers: Sequence[Shingles],
+        shingles_of: Callable[[str], Shingles],
+        *,
+        threshold: float,
+    ) -> None:
+        self._passages = passages
+        self._answers = answers
+        self._shingles_of = shingles_of
+        self._threshold = threshold
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self._passages or self.repeats(self._shingles_of(str(id_)))
+
+    def repeats(self, text: Shingles) -> bool:
+        """Whether a text nearly repeats an answer."""
+        return any(alike(text, answer, self._threshold) for answer in self._answers)
 
 
 class Forbidden:
@@ -23,8 +54,11 @@ class Forbidden:
         positives: Mapping[str, tuple[str, ...]],
         *,
         test_groups: Collection[str],
+        near_duplicate: float,
     ) -> None:
         self._train = train
+        self._near_duplicate = near_duplicate
+        self._shingles: dict[str, Shingles] = {}
         self._passages = passages
         self._corpus = corpus
         self._positives = positives
@@ -50,10 +84,19 @@ class Forbidden:
         of_passages = {self._texts[id_] for id_ in self._positives[candidate.query.id]}
         return of_passages | {normal(text) for text in candidate.positives}
 
-    def rules(self, index: int) -> dict[str, Collection[str]]:
+    def rules(self, index: int) -> dict[str, Container[str]]:
         """Rule → passage ids, as `mine` takes them."""
+        same = {id_ for text in self.positive_texts(index) for id_ in self._same.get(text, ())}
+        return {
+            "known-positive": self.known(index),
+            "same-text": same,
+            "test-document": self.test,
+            "near-duplicate": self.near(index),
+        }
+
+    def near(self, index: int) -> Near:
+        """Passages of near-duplicates of the documents that answer, and whatever nearly repeats a positive."""
         candidate = self._train[index]
-        known = self.known(index)
         answered = {self._passages[id_].document_id for id_ in self._positives[candidate.query.id]}
         answered.update(candidate.documents)
         near = {
@@ -62,14 +105,22 @@ class Forbidden:
             for id_ in self._of_group[self._corpus.groups[document]]
             if self._passages[id_].document_id not in answered
         }
-        same = {id_ for text in self.positive_texts(index) for id_ in self._same.get(text, ())}
-        return {"known-positive": known, "same-text": same, "near-duplicate": near, "test-document": self.test}
+        answers = [self._shingles_of(id_) for id_ in self._positives[candidate.query.id]]
+        answers += [shingles(text) for text in candidate.positives]
+        return Near(near, answers, self._shingles_of, threshold=self._near_duplicate)
+
+    def _shingles_of(self, id_: str) -> Shingles:
+        if id_ not in self._shingles:
+            self._shingles[id_] = shingles(self._passages[id_].text)
+        return self._shingles[id_]
 
     def forbids_text(self, index: int, text: str) -> str | None:
         """The rule that a given negative breaks, if any."""
         wanted = normal(text)
         if wanted in self.positive_texts(index):
             return "same-text"
+        if self.near(index).repeats(shingles(text)):
+            return "near-duplicate"
         if self._test_linker is None:
             self._test_linker = Linker(self._passages[id_] for id_ in sorted(self.test))
         link = self._test_linker.link(text)

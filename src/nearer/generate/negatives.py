@@ -38,13 +38,14 @@ class TrainingPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Mining:
-    """How hard negatives are mined: the fields of `generate.negatives`."""
+    """How hard negatives are mined: the fields of `generate.negatives`, and which texts nearly repeat an answer."""
 
     per_query: int
     depth: int
     skip_top: int
     max_share_of_positive: float
     random_pairs: int
+    near_duplicate: float
     seed: int
 
 
@@ -132,7 +133,9 @@ def _mine(
     teacher: Teacher,
     judge: Judge,
 ) -> TrainingPart:
-    forbidden = Forbidden(train, passages, corpus, positives, test_groups=test_groups)
+    forbidden = Forbidden(
+        train, passages, corpus, positives, test_groups=test_groups, near_duplicate=mining.near_duplicate
+    )
     teacher.learn([text for candidate in train for text in (*candidate.positives, *candidate.negatives)])
     count = mining.depth + mining.skip_top
     proposals = {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nearer.generate.language_model import LanguageModel
     from nearer.generate.prepare import Models
 
-FORMAT: int = 2
+FORMAT: int = 3
 
 
 def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
@@ -302,6 +302,7 @@ def _dataset(
             skip_top=own.negatives.skip_top,
             max_share_of_positive=own.negatives.max_share_of_positive,
             random_pairs=own.negatives.random_pairs,
+            near_duplicate=own.near_duplicate,
             seed=settings.seed,
         ),
         encode=models.encode,

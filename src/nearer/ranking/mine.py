@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final
@@ -144,7 +144,7 @@ def mine(
     query_ids: Sequence[str],
     *,
     candidates: Callable[[int], Mapping[str, str]],
-    forbidden: Callable[[int], Mapping[str, Collection[str]]],
+    forbidden: Callable[[int], Mapping[str, Container[str]]],
     score: TeacherScores,
     positive_scores: Sequence[float],
     zero: float,
