@@ -106,7 +106,7 @@ class Multipart:
     def head_tag(self, bucket: str, key: str) -> str | None:
         """The ETag of an object; None: there is none."""
         try:
-            return tag_of(self.wire.call("HeadObject", bucket, key))
+            return tag_of(self.wire.head(bucket, key))
         except boto.ClientError as error:
             if is_missing(error):
                 return None
@@ -123,7 +123,7 @@ class Multipart:
 
     def _size_there(self, bucket: str, key: str) -> int:
         with in_words("HeadObject", bucket, key):
-            return int(self.wire.call("HeadObject", bucket, key)["ContentLength"])
+            return int(self.wire.head(bucket, key)["ContentLength"])
 
 
 class Ended(Exception):

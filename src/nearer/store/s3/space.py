@@ -102,7 +102,7 @@ class S3Space:
         bucket, name = split(key)
         with in_words("HeadObject", bucket, name):
             try:
-                answer = self.wire.call("HeadObject", bucket, name)
+                answer = self.wire.head(bucket, name)
             except boto.ClientError as error:
                 if is_missing(error):
                     return None

@@ -13,13 +13,14 @@ import botocore.exceptions as boto
 from nearer.errors import InputError, OutOfReach
 from nearer.store.s3.answers import UnreadableAnswer, readable
 from nearer.store.s3.client import Access, make_client, md5
-from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict, is_spoilt
+from nearer.store.s3.failures import UNREACHABLE, in_words, is_conflict, is_spoilt, status_of
 from nearer.store.s3.options import S3Buckets, S3Options
 from nearer.store.s3.small import SmallFiles
 
 T = TypeVar("T")
 _FIRST_PAUSE_SECONDS: Final = 0.1  # a guess; doubled each time
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+_WITHOUT_REASON: Final = {400, 403}
 _OF_BUCKETS: Final = {"ListObjectsV2", "ListMultipartUploads", "DeleteObjects"}
 """Operations on a bucket; the key that is named for these is a prefix, for error messages only."""
 
@@ -98,6 +99,19 @@ class Wire:
                 with in_words(action, bucket, key):
                     raise
         raise AssertionError
+
+    def head(self, bucket: str, key: str) -> Any:
+        """What HeadObject says. A refusal is that of reading a byte: the answer to a HEAD has no room for reasons.
+
+        Raises:
+            ClientError: as in `call`.
+        """
+        try:
+            return self.call("HeadObject", bucket, key)
+        except boto.ClientError as error:
+            if status_of(error) in _WITHOUT_REASON:
+                self.call("GetObject", bucket, key, Range="bytes=0-0")["Body"].close()
+            raise
 
     def told(self, action: str, bucket: str, key: str = "", **arguments: Any) -> Any:
         """One operation whose every refusal is an error for the user, in words."""
