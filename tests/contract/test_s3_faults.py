@@ -17,8 +17,9 @@ from store_work import content, files_below, publish, write
 from nearer.errors import ArtifactMissing, InputError, NearerError, OutOfReach
 
 BIG = random.Random(5).randbytes(11 << 20)
+FULL = pytest.mark.full, pytest.mark.timeout(3600)
 SAMPLE = range(6)
-ALL = range(520)
+ALL = [range(first, 520, 4) for first in range(4)]
 
 
 class Schedule:
@@ -168,7 +169,7 @@ class Run:
         assert content(self.machine(self.clean)) == last
 
 
-@pytest.mark.parametrize("seeds", [SAMPLE, pytest.param(ALL, marks=[pytest.mark.full, pytest.mark.timeout(7200)])])
+@pytest.mark.parametrize("seeds", [SAMPLE, *(pytest.param(some, marks=FULL) for some in ALL)])
 def test_schedules_of_faults(s3_endpoint, s3_root, tmp_path, monkeypatch, seeds):
     """Under every seeded schedule what is published is whole or absent, and what is fetched is right or an error."""
     quick(monkeypatch)
