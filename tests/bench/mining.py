@@ -5,9 +5,9 @@
 One model, one corpus, one process, one number of threads, runs taken by turns. Encoding is timed once: by the library as
 `mine_hard_negatives` calls it, and by ours, in fp32 and, on a CPU that multiplies in it, in bf16 (`generate.precision`).
 Searching and choosing are timed apart, from vectors that are there: both propose from the same depth and drop
-candidates above the same share of the positive's score; ours asks BM25 as well. The whole is the sum. The negatives are
-compared by the same dense model in fp32 as judge, and by what both were told to avoid: passages that nearly repeat an
-answer.
+candidates above the same share of the positive's score; ours asks BM25 as well, and leaves out what nearly repeats an
+answer. The whole is the sum. The negatives are compared by the same dense model in fp32 as judge, and by how many nearly
+repeat an answer.
 
 Memory: peak resident growth of the dense search with the number of queries; a full similarity matrix would grow with
 queries times passages.
@@ -22,6 +22,7 @@ import functools
 import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ from nearer.corpus.chunk import chunk_all
 from nearer.corpus.read import read_documents
 from nearer.corpus.sameness import jaccard, shingles
 from nearer.demo import e5
+from nearer.generate.forbidden import Near
 from nearer.models.load import load_embedder
 from nearer.models.source import find_model
 from nearer.ranking import dense
@@ -43,7 +45,7 @@ from nearer.ranking.tokenise import tokenise
 from nearer.store import open_store
 from nearer.train.hardware import choose_precision
 
-DEPTH, NEGATIVES, SHARE = 50, 5, 0.95
+DEPTH, NEGATIVES, SHARE, NEAR = 50, 5, 0.95, 0.7
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float, object]:
@@ -62,6 +64,9 @@ def told(name: str, runs: Sequence[tuple[float, float]], count: int, what: str) 
 
 def main() -> None:
     """Run both comparisons."""
+    if sys.argv[1:2] == ["--memory-of"]:
+        memory_child(sys.argv[2], int(sys.argv[3]))
+        return
     arguments = parse()
     store = open_store(str(arguments.directory))
     model = arguments.model
@@ -107,7 +112,7 @@ def main() -> None:
         print(f"{name:<44} {wall:>10,.1f} s wall {cpu:>16,.1f} CPU-s")
     bm25(texts, ids, queries, arguments.repeats)
     miners(embedder, vectors, encoding, texts, ids, queries, positives, arguments)
-    memory(*vectors["fp32"])
+    memory(*vectors["fp32"], arguments.directory)
 
 
 def bm25(texts: list[str], ids: list[str], queries: list[str], repeats: int) -> None:
@@ -209,13 +214,17 @@ def miners(  # noqa: C901 - two miners side by side
         proposals = {"dense": dense.search(asked, known, ids, DEPTH)}
         if lexical:
             proposals["bm25"] = index.search_terms(query_terms, DEPTH)
+        shingles_of = functools.cache(lambda id_: shingles(texts[place_of[id_]]))
         zero = teacher_zero(score, positives=[{ids[p]} for p in positives], passages=ids, pairs=2000, seed=1)
         return mine(
             [str(number) for number in range(len(queries))],
             candidates=lambda number: merge(
                 {name: [hit.target for hit in hits[number]] for name, hits in proposals.items()}
             ),
-            forbidden=lambda number: {"known-positive": {ids[positives[number]]}},
+            forbidden=lambda number: {
+                "known-positive": {ids[positives[number]]},
+                "near-duplicate": Near((), [shingles_of(ids[positives[number]])], shingles_of, threshold=NEAR),
+            },
             score=score,
             positive_scores=[score(number, [ids[place]])[0] for number, place in enumerate(positives)],
             zero=zero,
@@ -260,26 +269,31 @@ def miners(  # noqa: C901 - two miners side by side
     print("\nnegatives                queries with  mean cosine  nearly repeat an answer")
     for name, many in found.items():
         cosines = [float(vectors[p] @ query_vectors[q]) for q, places in many.items() for p in places]
-        repeats = sum(jaccard(sets[p], sets[positives[q]]) >= 0.7 for q, places in many.items() for p in places)
+        repeats = sum(jaccard(sets[p], sets[positives[q]]) >= NEAR for q, places in many.items() for p in places)
         print(f"{name:<24} {len(many):>12,}  {np.mean(cosines):>11.4f}  {repeats:>10,} of {len(cosines):,}")
 
 
-def memory(vectors: np.ndarray, query_vectors: np.ndarray) -> None:
-    """Peak growth of the search for ever more queries; hits themselves are kept, so they are taken off."""
-    print("\npeak memory of the dense search, without its result")
-    ids = [str(number) for number in range(len(vectors))]
+def memory(vectors: np.ndarray, query_vectors: np.ndarray, directory: Path) -> None:
+    """Peak growth of the search for ever more queries, each number in a process of its own."""
+    print("\npeak memory of the dense search, without its result", flush=True)
+    path = directory / "vectors.npz"
+    np.savez(path, passages=vectors, queries=query_vectors)
     for times in (1, 4, 16):
-        many = np.tile(query_vectors, (times, 1))
-        if (child := os.fork()) == 0:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            for start in range(0, len(many), 4096):
-                dense.search(many[start : start + 4096], vectors, ids, DEPTH)
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-            full = len(many) * len(vectors) * 4 / 2**20
-            print(f"{len(many):>8,} queries: {grown:,.0f} MiB (a full matrix: {full:,.0f} MiB)")
-            sys.stdout.flush()
-            os._exit(0)
-        os.waitpid(child, 0)
+        subprocess.run([sys.executable, __file__, "--memory-of", str(path), str(times)], check=True)
+
+
+def memory_child(path: str, times: int) -> None:
+    """Print the growth in this process."""
+    with np.load(path) as arrays:
+        vectors, query_vectors = arrays["passages"], arrays["queries"]
+    ids = [str(number) for number in range(len(vectors))]
+    many = np.tile(query_vectors, (times, 1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for start in range(0, len(many), 4096):
+        dense.search(many[start : start + 4096], vectors, ids, DEPTH)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    full = len(many) * len(vectors) * 4 / 2**20
+    print(f"{len(many):>8,} queries: {grown:,.0f} MiB (a full matrix: {full:,.0f} MiB)", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -296,6 +310,7 @@ def parse() -> argparse.Namespace:
         parser.exit(0, "mining: no documents named (KOREAN_HELP=path/to/documents.jsonl): left out\n")
     arguments.documents = Path(arguments.documents)
     arguments.directory = arguments.directory or Path(tempfile.mkdtemp(prefix="nearer-mining-"))
+    arguments.directory.mkdir(parents=True, exist_ok=True)
     return arguments
 
 
