@@ -34,13 +34,19 @@ def make(s3_root, s3_endpoint, tmp_path):
 @pytest.fixture
 def downloads(monkeypatch):
     """The keys of files that were downloaded."""
-    seen, original = [], Transfer.download
+    seen, original, original_small = [], Transfer.download, Transfer.download_small
 
     def counted(self, bucket, key, *args, **kwargs):
         seen.append(key.rpartition("/")[2])
         return original(self, bucket, key, *args, **kwargs)
 
+    def counted_small(self, bucket, wanted):
+        for each, sha256 in original_small(self, bucket, wanted):
+            seen.append(each.key.rpartition("/")[2])
+            yield each, sha256
+
     monkeypatch.setattr(Transfer, "download", counted)
+    monkeypatch.setattr(Transfer, "download_small", counted_small)
     return seen
 
 
