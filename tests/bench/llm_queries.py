@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import korean_help
 import yaml
 
-from nearer.cli.app import run
 from nearer.demo import e5
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "assets"))
@@ -50,6 +50,7 @@ FAULTS = {
 def settings(documents: Path, base_url: str, model: str, steps: int) -> dict[str, Any]:
     """The document; training is that of korean_help.py."""
     scripted = model == "scripted"
+    recipe = korean_help.settings(documents, 13, reranker=False)["train"]["embedding"]
     return {
         "seed": 13,
         "generate": {
@@ -67,25 +68,7 @@ def settings(documents: Path, base_url: str, model: str, steps: int) -> dict[str
                 "max_copied_share": 1.0 if scripted else 0.8,
             },
         },
-        "train": {
-            "embedding": {
-                "base_model": "models/multilingual-e5-small",
-                "output_dir": "models/embedding",
-                "epochs": 1,
-                "batch_size": 32,
-                "learning_rate": 8e-5,
-                "scale": 50,
-                "dropout": 0,
-                "max_query_tokens": 32,
-                "max_passage_tokens": 64,
-                "negatives_per_query": 1,
-                "max_steps": steps,
-                "evaluations_per_epoch": 1,
-                "validation_queries": 150,
-                "validation_passages": 400,
-                "freeze": {"embeddings": True, "layers": 4},
-            }
-        },
+        "train": {"embedding": recipe | {"output_dir": "models/embedding", "max_steps": steps}},
         "eval": {"output_dir": "reports/llm", "batch_tokens": 2048},
     }
 
@@ -99,14 +82,6 @@ def language_model(base_url: str | None) -> Iterator[tuple[str, ScriptedLlm | No
     os.environ.setdefault("OPENAI_API_KEY", "none")
     with ScriptedLlm(Script(seed=13, **FAULTS)) as server:
         yield server.url, server
-
-
-def nearer(*arguments: str, allowed: tuple[int, ...] = (0,)) -> int:
-    """Run a command as a user would; stop the benchmark if it fails."""
-    code = run(list(arguments))
-    if code not in allowed:
-        sys.exit(f"nearer {' '.join(arguments)} ended with {code}")
-    return code
 
 
 def without_samples(value: Any) -> Any:
@@ -137,7 +112,7 @@ def main() -> None:
             yaml.safe_dump(settings(documents, url, options.model, options.steps), allow_unicode=True), encoding="utf-8"
         )
         begun = time.monotonic()
-        nearer("generate", "-c", str(path))
+        korean_help.nearer("generate", "-c", str(path))
         print(f"\ngenerate took {time.monotonic() - begun:.0f} s")
         if server:
             good = sum(server.good.values())
@@ -147,9 +122,9 @@ def main() -> None:
             print(f"at most {server.most} at once; {server.too_early} were on their way when another was told to wait")
     audit = json.loads(Path("datasets/llm/audit.json").read_text(encoding="utf-8"))
     print(json.dumps(without_samples(audit), ensure_ascii=False, indent=1))
-    nearer("doctor", "data", "-c", str(path))
-    nearer("train", "-c", str(path))
-    nearer("eval", "-c", str(path))
+    korean_help.nearer("doctor", "data", "-c", str(path))
+    korean_help.nearer("train", "-c", str(path))
+    korean_help.nearer("eval", "-c", str(path))
 
 
 if __name__ == "__main__":
