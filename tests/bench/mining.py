@@ -45,8 +45,6 @@ from nearer.store import open_store
 from nearer.train.hardware import choose_precision
 
 DEPTH, NEGATIVES, SHARE, NEAR = 50, 5, 0.95, 0.7
-BLOCK = 600
-"""Queries of a search whose memory is measured; their hits are dropped before the next."""
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float, object]:
@@ -288,17 +286,22 @@ def peak_mebibytes() -> float:
     return int(Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0]) / 1024
 
 
+def deep_mebibytes(hits: Sequence[Sequence[object]]) -> float:
+    """What the result itself takes: lists, hits and their scores; ids are shared."""
+    size = sys.getsizeof(hits) + sum(sys.getsizeof(each) for each in hits)
+    return (size + sum(sys.getsizeof(hit) + sys.getsizeof(hit.score) for each in hits for hit in each)) / 2**20
+
+
 def memory_child(path: str, times: int) -> None:
     """Print the growth in this process."""
     with np.load(path) as arrays:
         vectors, query_vectors = arrays["passages"], arrays["queries"]
     ids = [str(number) for number in range(len(vectors))]
     many = np.tile(query_vectors, (times, 1))
-    dense.search(many[:BLOCK], vectors, ids, DEPTH)  # the library's own threads, and the hits of one block
+    dense.search(many[:1], vectors, ids, DEPTH)  # the library's own threads
     before = peak_mebibytes()
-    for start in range(0, len(many), BLOCK):
-        dense.search(many[start : start + BLOCK], vectors, ids, DEPTH)
-    grown = peak_mebibytes() - before
+    hits = dense.search(many, vectors, ids, DEPTH)
+    grown = peak_mebibytes() - before - deep_mebibytes(hits)
     full = len(many) * len(vectors) * 4 / 2**20
     print(f"{len(many):>8,} queries: {grown:,.0f} MiB (a full matrix: {full:,.0f} MiB)", flush=True)
 
