@@ -3,7 +3,8 @@
     python tests/bench/mining.py documents.jsonl [--queries 1500] [--passages 4000] [--repeats 3] [--model DIR]
 
 One model, one corpus, one process, one number of threads, runs taken by turns. Encoding is timed once: by the library as
-`mine_hard_negatives` calls it, and by ours, in fp32 and, on a CPU that multiplies in it, in bf16 (`generate.precision`).
+`mine_hard_negatives` calls it, and by ours, both in fp32 and, on a CPU that multiplies in it, in bf16 (for ours,
+`generate.precision`; for the library, the model loaded as bf16). Ratios are within a precision.
 Searching and choosing are timed apart, from vectors that are there: both propose from the same depth and drop
 candidates above the same share of the positive's score; ours asks BM25 as well, and leaves out what nearly repeats an
 answer. The whole is the sum. The negatives are compared by the same dense model in fp32 as judge, and by how many nearly
@@ -29,12 +30,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
 
 from nearer.corpus.chunk import chunk_all
 from nearer.corpus.read import read_documents
-from nearer.corpus.sameness import jaccard, shingles
+from nearer.corpus.sameness import alike, jaccard, shingles
 from nearer.demo import e5
-from nearer.generate.forbidden import Near
 from nearer.models.load import load_embedder
 from nearer.models.source import find_model
 from nearer.ranking import dense
@@ -45,6 +47,7 @@ from nearer.store import open_store
 from nearer.train.hardware import choose_precision
 
 DEPTH, NEGATIVES, SHARE, NEAR = 50, 5, 0.95, 0.7
+PEER, OURS = "sentence-transformers", "nearer"
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float, object]:
@@ -93,22 +96,25 @@ def main() -> None:
     print(
         f"{len(texts):,} passages, {len(queries):,} queries, {os.cpu_count()} cores, load average {load:.1f} at start"
     )
-    encoding = {}
-    *encoding["sentence-transformers"], _ = timed(
-        lambda: (
-            embedder.model.encode_document(texts, batch_size=32, show_progress_bar=False),
-            embedder.model.encode_query(queries, batch_size=32, show_progress_bar=False),
-        )
-    )
-    vectors = {}
+    encoding, vectors = {}, {}
     for precision in dict.fromkeys(["fp32", choose_precision("auto", device="cpu")]):
+        plain = embedder.model
+        if precision != "fp32":
+            plain = SentenceTransformer(str(source.path), model_kwargs={"dtype": torch.bfloat16}, device="cpu")
+            plain.max_seq_length = embedder.model.max_seq_length
+        *encoding[precision, PEER], _ = timed(
+            lambda plain=plain: (
+                plain.encode_document(texts, batch_size=32, show_progress_bar=False),
+                plain.encode_query(queries, batch_size=32, show_progress_bar=False),
+            )
+        )
         ours = load_embedder(source, precision=precision)
-        *encoding[precision], vectors[precision] = timed(
+        *encoding[precision, OURS], vectors[precision] = timed(
             lambda ours=ours: (ours.encode_passages(texts), ours.encode_queries(queries))
         )
     print("\nencoding the passages and the queries")
     for name, (wall, cpu) in encoding.items():
-        print(f"{name:<44} {wall:>10,.1f} s wall {cpu:>16,.1f} CPU-s")
+        print(f"{', '.join(name):<44} {wall:>10,.1f} s wall {cpu:>16,.1f} CPU-s")
     bm25(texts, ids, queries, arguments.repeats)
     miners(embedder, vectors, encoding, texts, ids, queries, positives, arguments)
     memory(*vectors["fp32"], arguments.directory)
@@ -149,7 +155,7 @@ def bm25(texts: list[str], ids: list[str], queries: list[str], repeats: int) -> 
 def miners(  # noqa: C901 - two miners side by side
     embedder,
     encoded_in: dict[str, tuple[np.ndarray, np.ndarray]],
-    encoding: dict[str, tuple[float, float]],
+    encoding: dict[tuple[str, str], tuple[float, float]],
     texts,
     ids,
     queries,
@@ -157,7 +163,6 @@ def miners(  # noqa: C901 - two miners side by side
     arguments: argparse.Namespace,
 ) -> None:
     """Mine by turns: the peer and ours from vectors in fp32, ours from those of the other precision as well."""
-    import torch
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
@@ -220,10 +225,8 @@ def miners(  # noqa: C901 - two miners side by side
             candidates=lambda number: merge(
                 {name: [hit.target for hit in hits[number]] for name, hits in proposals.items()}
             ),
-            forbidden=lambda number: {
-                "known-positive": {ids[positives[number]]},
-                "near-duplicate": Near((), [shingles_of(ids[positives[number]])], shingles_of, threshold=NEAR),
-            },
+            forbidden=lambda number: {"known-positive": {ids[positives[number]]}},
+            repeats=lambda number, id_: alike(shingles_of(id_), shingles_of(ids[positives[number]]), NEAR),
             score=score,
             positive_scores=[score(number, [ids[place]])[0] for number, place in enumerate(positives)],
             zero=zero,
@@ -231,9 +234,9 @@ def miners(  # noqa: C901 - two miners side by side
             limit=NEGATIVES,
         )[0]
 
-    calls: dict[tuple[str, str], Callable[[], object]] = {("sentence-transformers", "mine_hard_negatives"): theirs}
+    calls: dict[tuple[str, str], Callable[[], object]] = {(PEER, "dense"): theirs}
     for precision in encoded_in:
-        calls[precision, "dense alone"] = functools.partial(ours, precision, lexical=False)
+        calls[precision, "dense"] = functools.partial(ours, precision, lexical=False)
         calls[precision, "BM25 and dense"] = functools.partial(ours, precision, lexical=True)
     runs: dict[tuple[str, str], list[tuple[float, float]]] = {name: [] for name in calls}
     results = {}
@@ -241,24 +244,19 @@ def miners(  # noqa: C901 - two miners side by side
         for name, call in calls.items():
             wall, cpu, results[name] = timed(call)
             runs[name].append((wall, cpu))
-    for what, whole in (("from vectors that are there", False), ("encoding included", True)):
-        print(f"\nmining {NEGATIVES} of {DEPTH} candidates, at most {SHARE} of the positive's score, {what}")
-        peer = None
-        for (precision, words), taken in runs.items():
-            more = encoding[precision] if whole else (0.0, 0.0)
-            summed = [(wall + more[0], cpu + more[1]) for wall, cpu in taken]
-            rate = told(f"{precision}, {words}", summed, len(queries), "queries")
-            peer = peer or rate
-            if rate != peer:
-                print(f"  ratio {rate / peer:.2f}")
+    chosen = f"mining {NEGATIVES} of {DEPTH} candidates, at most {SHARE} of the positive's score"
+    print(f"\n{chosen}, from vectors that are there")
+    compare(runs, dict.fromkeys(encoding, (0.0, 0.0)), len(queries))
+    print(f"\n{chosen}, encoding included")
+    compare(runs, encoding, len(queries))
     sets = [shingles(text) for text in texts]
     place_of_text = {text: place for place, text in enumerate(texts)}
     first, *others = results
     rows = results[first].to_dict()
     columns = [name for name in rows if name.startswith("negative")]
-    found = {"sentence-transformers": {}}
+    found = {PEER: {}}
     for number, query in enumerate(rows["query"]):
-        found["sentence-transformers"][queries.index(query)] = [place_of_text[rows[name][number]] for name in columns]
+        found[PEER][queries.index(query)] = [place_of_text[rows[name][number]] for name in columns]
     for name in others:
         found[", ".join(name)] = {
             int(number): [place_of[negative.corpus_id] for negative in many]
@@ -270,6 +268,26 @@ def miners(  # noqa: C901 - two miners side by side
         cosines = [float(vectors[p] @ query_vectors[q]) for q, places in many.items() for p in places]
         repeats = sum(jaccard(sets[p], sets[positives[q]]) >= NEAR for q, places in many.items() for p in places)
         print(f"{name:<24} {len(many):>12,}  {np.mean(cosines):>11.4f}  {repeats:>10,} of {len(cosines):,}")
+
+
+def compare(
+    runs: dict[tuple[str, str], list[tuple[float, float]]],
+    encoding: dict[tuple[str, str], tuple[float, float]],
+    count: int,
+) -> None:
+    """Print each miner's rate with its encoding, and ours over the library's in the same precision."""
+    for precision in dict.fromkeys(precision for precision, _ in encoding):
+        peer = None
+        for (kind, words), taken in runs.items():
+            if kind not in {PEER, precision}:
+                continue
+            who = PEER if kind == PEER else OURS
+            more = encoding[precision, who]
+            summed = [(wall + more[0], cpu + more[1]) for wall, cpu in taken]
+            rate = told(f"{precision}, {who}, {words}", summed, count, "queries")
+            peer = peer or rate
+            if who == OURS:
+                print(f"  ratio {rate / peer:.2f}")
 
 
 def memory(vectors: np.ndarray, query_vectors: np.ndarray, directory: Path) -> None:

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearer.errors import InputError
-from nearer.ranking.mine import FALSE_NEGATIVE, NOT_NEEDED, POSITIVE_NOT_TRUSTED, merge, mine, teacher_zero
+from nearer.ranking.mine import (
+    FALSE_NEGATIVE,
+    NEAR_DUPLICATE,
+    NOT_NEEDED,
+    POSITIVE_NOT_TRUSTED,
+    merge,
+    mine,
+    teacher_zero,
+)
 
 SCORES = {"p": 0.90, "close": 0.88, "near": 0.84, "far": 0.76, "random": 0.70}
 
@@ -88,6 +96,31 @@ def test_the_limit_keeps_the_first_in_merged_order_and_counts_the_rest() -> None
     assert audit.counts == {NOT_NEEDED: 1}
 
 
+def test_texts_are_compared_only_until_a_query_has_its_negatives() -> None:
+    """Comparing is what takes long. What repeats an answer is passed over, and the next in merged order takes its place."""
+    compared = []
+
+    def repeats(query: int, passage: str) -> bool:
+        compared.append((query, passage))
+        return passage == "near"
+
+    mined, audit = mine(
+        ["q"],
+        candidates=lambda _: {"close": "bm25", "near": "bm25", "far": "dense", "random": "dense", "p": "dense"},
+        forbidden=lambda _: {"known-positive": {"p"}},
+        score=teacher,
+        positive_scores=[0.9],
+        zero=0.7,
+        max_share=0.8,
+        limit=1,
+        repeats=repeats,
+    )
+    assert [negative.corpus_id for negative in mined["q"]] == ["far"]
+    assert compared == [(0, "near"), (0, "far")]
+    assert audit.counts == {"known-positive": 1, FALSE_NEGATIVE: 1, NEAR_DUPLICATE: 1, NOT_NEEDED: 1}
+    assert audit.samples[NEAR_DUPLICATE][0].score == pytest.approx(0.14)
+
+
 def test_scores_that_are_no_numbers_stop_with_words() -> None:
     """NaN compares false with everything and would pass any threshold."""
     with pytest.raises(InputError, match="not numbers"):
@@ -111,11 +144,15 @@ def test_scores_that_are_no_numbers_stop_with_words() -> None:
     share=st.floats(0.1, 1.5),
     limit=st.integers(0, 6),
     banned=st.sets(st.integers(0, 5)),
+    same=st.sets(st.integers(0, 5)),
 )
-def test_every_candidate_is_kept_or_counted_under_one_rule(*, scores, positives, zero, share, limit, banned) -> None:
+def test_every_candidate_is_kept_or_counted_under_one_rule(
+    *, scores, positives, zero, share, limit, banned, same
+) -> None:
     """Nothing is dropped silently, and what is kept obeys every rule."""
     queries = [f"q{number}" for number in range(len(scores))]
     forbidden = {f"p{number}" for number in banned}
+    repeated = {f"p{number}" for number in same}
     mined, audit = mine(
         queries,
         candidates=lambda _: {f"p{number}": "bm25" for number in range(6)},
@@ -125,13 +162,14 @@ def test_every_candidate_is_kept_or_counted_under_one_rule(*, scores, positives,
         zero=zero,
         max_share=share,
         limit=limit,
+        repeats=lambda _, passage: passage in repeated,
     )
     assert audit.kept + sum(audit.counts.values()) == audit.candidates == 6 * len(scores)
     assert audit.kept == sum(map(len, mined.values()))
     for number, query in enumerate(queries):
         assert len(mined[query]) <= limit
         for negative in mined[query]:
-            assert negative.corpus_id not in forbidden
+            assert negative.corpus_id not in forbidden | repeated
             assert positives[number] - zero > 0
             assert negative.score <= share * (positives[number] - zero)
 

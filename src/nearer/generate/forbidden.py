@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
 from nearer.corpus.link import Linker
 from nearer.corpus.sameness import Shingles, alike, normal, shingles
 from nearer.generate.candidates import Candidate
 from nearer.generate.corpus import Corpus
+from nearer.ranking.mine import NEAR_DUPLICATE
 from nearer.records import Passage
 
-
-class Near:
-    """Passages of certain documents, and those that nearly repeat an answer: compared when they are asked for.
-
-    Args:
-        passages: ids that are in it anyway.
-        answers: shingles of the answers' texts.
-        shingles_of: those of a passage.
-        threshold: Jaccard similarity from which on a text repeats another.
-    """
-
-    def __init__(
-        self,
-        passages: Collection[str],
-        answers: Sequence[Shingles],
-        shingles_of: Callable[[str], Shingles],
-        *,
-        threshold: float,
-    ) -> None:
-        self._passages = passages
-        self._answers = answers
-        self._shingles_of = shingles_of
-        self._threshold = threshold
-
-    def __contains__(self, id_: object) -> bool:
-        return id_ in self._passages or self.repeats(self._shingles_of(str(id_)))
-
-    def repeats(self, text: Shingles) -> bool:
-        """Whether a text nearly repeats an answer."""
-        return any(alike(text, answer, self._threshold) for answer in self._answers)
+_SHINGLED: Final = 8192  # texts; of a thousand characters each, they take 64 MB
 
 
 class Forbidden:
@@ -58,7 +31,8 @@ class Forbidden:
     ) -> None:
         self._train = train
         self._near_duplicate = near_duplicate
-        self._shingles: dict[str, Shingles] = {}
+        self._shingles_of = lru_cache(_SHINGLED)(lambda id_: shingles(passages[id_].text))
+        self._answers: tuple[int, list[Shingles]] = (-1, [])  # of the query that was asked about last
         self._passages = passages
         self._corpus = corpus
         self._positives = positives
@@ -84,43 +58,46 @@ class Forbidden:
         of_passages = {self._texts[id_] for id_ in self._positives[candidate.query.id]}
         return of_passages | {normal(text) for text in candidate.positives}
 
-    def rules(self, index: int) -> dict[str, Container[str]]:
+    def rules(self, index: int) -> dict[str, Collection[str]]:
         """Rule → passage ids, as `mine` takes them."""
         same = {id_ for text in self.positive_texts(index) for id_ in self._same.get(text, ())}
         return {
             "known-positive": self.known(index),
             "same-text": same,
             "test-document": self.test,
-            "near-duplicate": self.near(index),
+            NEAR_DUPLICATE: self.near(index),
         }
 
-    def near(self, index: int) -> Near:
-        """Passages of near-duplicates of the documents that answer, and whatever nearly repeats a positive."""
+    def near(self, index: int) -> set[str]:
+        """Passages of near-duplicates of the documents that answer."""
         candidate = self._train[index]
         answered = {self._passages[id_].document_id for id_ in self._positives[candidate.query.id]}
         answered.update(candidate.documents)
-        near = {
+        return {
             id_
             for document in answered
             for id_ in self._of_group[self._corpus.groups[document]]
             if self._passages[id_].document_id not in answered
         }
-        answers = [self._shingles_of(id_) for id_ in self._positives[candidate.query.id]]
-        answers += [shingles(text) for text in candidate.positives]
-        return Near(near, answers, self._shingles_of, threshold=self._near_duplicate)
 
-    def _shingles_of(self, id_: str) -> Shingles:
-        if id_ not in self._shingles:
-            self._shingles[id_] = shingles(self._passages[id_].text)
-        return self._shingles[id_]
+    def repeats(self, index: int, id_: str) -> bool:
+        """Whether a passage nearly repeats a positive."""
+        return self._nearly_repeats(index, self._shingles_of(id_))
+
+    def _nearly_repeats(self, index: int, text: Shingles) -> bool:
+        if index != self._answers[0]:
+            candidate = self._train[index]
+            answers = [self._shingles_of(id_) for id_ in self._positives[candidate.query.id]]
+            self._answers = index, answers + [shingles(given) for given in candidate.positives]
+        return any(alike(text, answer, self._near_duplicate) for answer in self._answers[1])
 
     def forbids_text(self, index: int, text: str) -> str | None:
         """The rule that a given negative breaks, if any."""
         wanted = normal(text)
         if wanted in self.positive_texts(index):
             return "same-text"
-        if self.near(index).repeats(shingles(text)):
-            return "near-duplicate"
+        if self._nearly_repeats(index, shingles(text)):
+            return NEAR_DUPLICATE
         if self._test_linker is None:
             self._test_linker = Linker(self._passages[id_] for id_ in sorted(self.test))
         link = self._test_linker.link(text)

@@ -170,6 +170,7 @@ def _mine(
         zero=zero,
         max_share=mining.max_share_of_positive,
         limit=mining.per_query,
+        repeats=forbidden.repeats,
     )
     given = Given(forbidden)
     negatives: dict[str, tuple[Negative, ...]] = {}

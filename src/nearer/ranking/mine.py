@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final
@@ -27,6 +27,8 @@ FALSE_NEGATIVE: Final = "false-negative"
 """The centred score is above the allowed share of the positive's."""
 POSITIVE_NOT_TRUSTED: Final = "positive-not-trusted"
 """The positive scores no better than a random passage: the teacher cannot judge this query."""
+NEAR_DUPLICATE: Final = "near-duplicate"
+"""It nearly repeats an answer, or stands in a near-duplicate of a document that answers."""
 NOT_NEEDED: Final = "not-needed"
 """The query already has as many negatives as it may."""
 
@@ -144,12 +146,13 @@ def mine(
     query_ids: Sequence[str],
     *,
     candidates: Callable[[int], Mapping[str, str]],
-    forbidden: Callable[[int], Mapping[str, Container[str]]],
+    forbidden: Callable[[int], Mapping[str, Collection[str]]],
     score: TeacherScores,
     positive_scores: Sequence[float],
     zero: float,
     max_share: float,
     limit: int,
+    repeats: Callable[[int, str], bool] = lambda *_: False,
 ) -> tuple[dict[str, tuple[Negative, ...]], DropAudit]:
     """Hard negatives of every query, and why the other candidates are none.
 
@@ -169,6 +172,8 @@ def mine(
         zero: the teacher's zero, see `teacher_zero`.
         max_share: of the positive's centred score.
         limit: at most so many negatives a query; the first ones in merged order are kept, whatever their score.
+        repeats: index of a query, passage id → whether the passage nearly repeats an answer. It is asked last, in
+            merged order, and only until the query has its negatives: comparing texts is slow.
 
     Returns:
         query id → negatives, one entry for every query, empty where nothing is left, hardest first (by teacher score,
@@ -194,7 +199,14 @@ def mine(
         highest = max_share * positive if positive > 0 else -math.inf
         far = [(passage, value) for passage, value in judged if value <= highest]
         near = [(passage, value) for passage, value in judged if value > highest]
-        lost |= {FALSE_NEGATIVE if positive > 0 else POSITIVE_NOT_TRUSTED: [*near], NOT_NEEDED: [*far[limit:]]}
+        lost[FALSE_NEGATIVE if positive > 0 else POSITIVE_NOT_TRUSTED] = [*near]
+        chosen: list[tuple[str, float]] = []
+        asked = 0
+        while asked < len(far) and len(chosen) < limit:
+            same = repeats(index, far[asked][0])
+            (lost.setdefault(NEAR_DUPLICATE, []) if same else chosen).append(far[asked])
+            asked += 1
+        lost[NOT_NEEDED] = [*far[asked:]]
         for rule, cases in lost.items():
             for passage, value in cases[:1]:
                 sample = Drop(
@@ -207,7 +219,7 @@ def mine(
                 audit.drop(rule, len(cases), sample)
         kept = [
             Negative(miner=proposed[passage], score=value, corpus_id=passage, share=value / positive)
-            for passage, value in far[:limit]
+            for passage, value in chosen
         ]
         mined[query_id] = tuple(sorted(kept, key=lambda negative: (-negative.score, str(negative.corpus_id))))
         audit.kept += len(kept)
