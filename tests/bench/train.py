@@ -64,7 +64,7 @@ def settings(documents: Path, *, name: str, steps: int, freeze: dict[str, object
     """Ours, in the words of a settings file."""
     return {
         "seed": SEED,
-        "generate": korean_help.settings(documents, SEED)["generate"],
+        "generate": korean_help.settings(documents, SEED, reranker=False)["generate"],
         "train": {
             "embedding": {
                 "base_model": MODEL,
