@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from nearer.train.measure import Measured
 from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.steps import GroupedLoss
 from nearer.train.trainer import make_trainer
+from nearer.train.vocabulary import gathered_gradient
 from nearer.train.world import World
 
 _REPORTED = "eval_ndcg_at_10"
@@ -116,7 +117,9 @@ def fit(
         if not over:
             run.bar = iter(progress.track(range(recipe.steps - start), what="training steps"))
             trainer.add_callback(_Follow(run))
-            trainer.train()
+            once = method.plain and recipe.device == "cpu"
+            with gathered_gradient(model) if once else nullcontext():
+                trainer.train()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DoesNotFit(
             "training is out of memory",
