@@ -171,7 +171,7 @@ def test_a_base_model_that_training_only_harms_is_kept(root: Path) -> None:
     """When every validation is worse by more than its standard error, the base weights are published, and it is said."""
     tiny_embedder(root / "base")
     good = train(root, "embedding", LEARNING).metrics
-    assert good["best_ndcg"] > 0.4  # far from what the chance gives a model that was spoilt
+    assert good["best_ndcg"] > 0.25  # far from what chance gives a model that was spoilt
     ears = Ears()
     harm = {"base_model": "models/fine_tuned_embedding", "output_dir": "models/harmed", "learning_rate": 1.0}
     plan = {"max_steps": 40, "patience": 2, "evaluations_per_epoch": 4}
