@@ -206,3 +206,59 @@ def test_lora_steps_of_the_real_shape_need_less_than_five_gib(tmp_path: Path) ->
     # A bf16 residual stream, as under DeepSpeed: the embedding is bf16.
     planned = activations(shape, rows=2, tokens=64, method="zero2", precision="bf16", cuda=False)
     assert planned.kept == pytest.approx(found["kept"], rel=0.15)
+
+
+WHOLE_STEPS = """
+import json, os, resource, sys, torch
+sys.path[:0] = json.loads(sys.argv[1])
+os.environ |= {
+    "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[3],
+    "DS_ACCELERATOR": "cpu",
+}
+from pathlib import Path
+import deepspeed
+from nearer.train.zero import configure, prepare_cpu
+from test_train_memory_states import empty, polyglot
+
+prepare_cpu()
+deepspeed.init_distributed("gloo")
+torch.manual_seed(0)
+model = empty(polyglot(Path(sys.argv[2])))
+model.rotary_emb = type(model.rotary_emb)(model.config)
+for name, module in model.named_modules():
+    for key, weight in list(module.named_parameters(recurse=False)):
+        value = torch.empty(weight.shape, dtype=torch.bfloat16)
+        setattr(module, key, torch.nn.Parameter(value.fill_(1) if "norm" in name else value.normal_(std=0.02)))
+model.gradient_checkpointing_enable()
+model.train()
+settings = configure("zero2", precision="bf16", max_grad_norm=1.0, hidden=2048, cuda=False)
+settings["bf16"] |= {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+losses = []
+for step in range(3):
+    ids = torch.randint(5, 30000, (2, 64), generator=torch.Generator().manual_seed(7))
+    found = engine(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, -1].float()
+    loss = torch.nn.functional.cosine_similarity(found[:1], found[1:]).mean()
+    engine.backward(loss)
+    engine.step()
+    losses.append(loss.item())
+print("RESULT", json.dumps({"losses": losses, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_whole_steps_of_the_real_shape_fit_a_machine_of_24_gib(tmp_path: Path) -> None:
+    """Under ZeRO-2 on the CPU, every weight trained, all states in bf16, where those in fp32 would need some 27 GiB."""
+    paths = [*sys.path, str(ASSETS), str(Path(__file__).parent)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", WHOLE_STEPS, json.dumps(paths), str(tmp_path), port]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.rpartition("RESULT ")[2])
+    print(f"1.3 G weights, ZeRO-2, all states in bf16, 2 x 64 tokens: {found}; peak {found['peak'] / GIB:.2f} GiB")
+    assert found["losses"][-1] < found["losses"][0]
+    assert found["peak"] < 21 * GIB
