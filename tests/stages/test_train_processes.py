@@ -105,6 +105,12 @@ def test_one_process_alone_may_offload(matrix: Matrix, method: str) -> None:
     assert matrix.compare("embedding", "bert", lora=False, world=1, deepspeed=method, chunk_size=3) < 1e-5
 
 
+@pytest.mark.parametrize("architecture", ["bert", pytest.param("gpt_neox", marks=FULL)])
+def test_activations_computed_again_change_nothing(matrix: Matrix, architecture: str) -> None:
+    """In one process, where nothing else differs."""
+    assert matrix.compare("embedding", architecture, lora=False, world=1, activation_checkpointing=True) < 1e-5
+
+
 @FULL
 @pytest.mark.parametrize("chunk", [None, 3])
 @pytest.mark.parametrize("method", METHODS)
