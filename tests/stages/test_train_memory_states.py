@@ -250,7 +250,7 @@ print("RESULT", json.dumps({"losses": losses, "peak": resource.getrusage(resourc
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 def test_whole_steps_of_the_real_shape_fit_a_machine_of_24_gib(tmp_path: Path) -> None:
-    """Under ZeRO-2 on the CPU, every weight trained, all states in bf16, where those in fp32 would need some 27 GiB."""
+    """DeepSpeed with nearer's ZeRO-2 settings on the CPU, and all states in bf16, which no setting of nearer asks for yet."""
     paths = [*sys.path, str(ASSETS), str(Path(__file__).parent)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
