@@ -1,6 +1,7 @@
 """One rank of a tiny GPT-NeoX under DeepSpeed: prints the bytes that its model states have after two steps.
 
-Run as `zero_states.py '{"rank": 0, "world": 2, "port": …, "method": "zero2", "bf16": true, "config": {…}, "lora": null}'`.
+Run as `zero_states.py '{"rank": 0, "world": 2, "port": …, "method": "zero2", "bf16": true, "states": "fp32",
+"config": {…}, "lora": null}'`.
 """
 
 import json
@@ -71,13 +72,14 @@ if offload:
     zero["offload_optimizer"] = {"device": "cpu"}
     if stage == 3:
         zero["offload_param"] = {"device": "cpu"}
+low = {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True} if asked["states"] == "bf16" else {}
 engine, _, _, _ = deepspeed.initialize(
     model=model,
     optimizer=torch.optim.AdamW([{"params": group} for group in groups if group], fused=True),
     config={
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": asked["bf16"]},
+        "bf16": {"enabled": asked["bf16"], **low},
         "zero_optimization": zero,
         "train_micro_batch_size_per_gpu": 1,
         "steps_per_print": 1 << 60,
@@ -92,4 +94,5 @@ for _ in range(2):
 after = states(model, engine.optimizer, stage)
 print("STATES", json.dumps({**after, "gradients": between["gradients"]}))
 torch.distributed.barrier()
-torch.distributed.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # threads of gloo may still run at the interpreter's end, and abort it

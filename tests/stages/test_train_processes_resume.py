@@ -27,6 +27,8 @@ SECTION = {
     "dropout": 0.3,
     "precision": "fp32",
 }
+ASSETS = Path(__file__).parents[1] / "assets"
+BF16_STATES = {stage: str(ASSETS / f"zero{stage}-bf16-states.json") for stage in (2, 3)}
 Files = dict[str, bytes]
 
 
@@ -70,6 +72,8 @@ def undisturbed(processes: Processes, root: Path, tmp_path_factory: pytest.TempP
         ({"deepspeed": "zero2", "chunk_size": 2}, "kill", 13),
         pytest.param({"deepspeed": "none"}, "kill", 13, marks=pytest.mark.full),
         pytest.param({"deepspeed": "zero3"}, "term evaluating", 7, marks=pytest.mark.full),
+        ({"deepspeed": BF16_STATES[2], "precision": "bf16"}, "kill", 13),
+        pytest.param({"deepspeed": BF16_STATES[3], "precision": "bf16"}, "kill", 13, marks=pytest.mark.full),
     ],
 )
 def test_two_processes_go_on_to_the_same_last_bit(

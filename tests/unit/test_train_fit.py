@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nearer.errors import InputError
 from nearer.models.source import known_config
 from nearer.settings.model import Settings
 from nearer.store import open_store
@@ -14,6 +15,7 @@ from nearer.train import run as job
 from nearer.train.demand import Demand
 from nearer.train.fit import chosen_method, memory_notes
 
+ASSETS = Path(__file__).parents[1] / "assets"
 GIB = 1 << 30
 
 
@@ -84,6 +86,15 @@ def test_a_gpu_that_is_there_is_planned_for(
         assert words in text
     if "deepspeed: " in text:
         assert f"deepspeed: {chosen_method(demand(tmp_path, **changes))}: " in text
+
+
+def test_a_file_of_one_s_own_is_planned(tmp_path: Path) -> None:
+    """States in bf16 take half; they are refused where the model computes in fp32."""
+    own = str(ASSETS / "zero2-bf16-states.json")
+    text = say(tmp_path, deepspeed=own)
+    assert "model states by zero2, all in bf16: weights 2.4, gradients 2.4, optimizer 7.1" in text
+    with pytest.raises(InputError, match="precision: bf16"):
+        say(tmp_path, deepspeed=own, precision="fp32")
 
 
 def test_a_smaller_chunk_and_checkpointing_need_less(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from nearer.errors import ArtifactCorrupt, ArtifactMissing
 from nearer.store import WorkArea
@@ -105,10 +106,9 @@ class Checkpoints:
 
     def save_best(self, model: torch.nn.Module) -> None:
         """Remember the model's weights as the best ones so far."""
-        weights = trainable_weights(model, world=self.world)
+        temporary = self.directory / f"{_BEST}.tmp"
+        self._write(trainable_weights(model, world=self.world), temporary)
         if self.world.main:
-            temporary = self.directory / f"{_BEST}.tmp"
-            save_file(weights, temporary)
             temporary.replace(self.directory / _BEST)
 
     def load_best(self, model: torch.nn.Module) -> None:
@@ -117,16 +117,16 @@ class Checkpoints:
 
     def save(self, trainer: Any, journal: Journal) -> None:
         """Write the checkpoint of the trainer's step, then remove older ones."""
-        weights = trainable_weights(trainer.model, world=self.world)
-        states = optimizer_states(trainer.model, trainer.optimizer, world=self.world)
-        if not self.world.main:
-            return
         final = self.directory / f"step-{trainer.state.global_step}"
         temporary = self.directory / f"{final.name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        save_file(weights, temporary / _WEIGHTS)
-        save_file(states, temporary / _OPTIMIZER)
+        if self.world.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        # One after the other, so that memory never holds copies of both.
+        self._write(trainable_weights(trainer.model, world=self.world), temporary / _WEIGHTS)
+        self._write(optimizer_states(trainer.model, trainer.optimizer, world=self.world), temporary / _OPTIMIZER)
+        if not self.world.main:
+            return
         scaler = trainer.accelerator.scaler
         rest = {
             "schedule": {"last_epoch": trainer.lr_scheduler.last_epoch, "rates": trainer.lr_scheduler.get_last_lr()},
@@ -146,6 +146,10 @@ class Checkpoints:
         for path in self.directory.iterdir():
             if path != final and (_STEP.match(path.name) or path.name.endswith(".tmp")):
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _write(self, tensors: dict[str, Tensor], path: Path) -> None:
+        if self.world.main:
+            save_file(tensors, path)
 
     def restore(self, checkpoint: Path, model: torch.nn.Module) -> Journal:
         """Put a checkpoint's weights into the model, before it is divided, and its best weights back into their place.

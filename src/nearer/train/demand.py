@@ -21,7 +21,7 @@ class Demand:
         chunk: of these rows, so many at once, on each process; None: all of its share.
         nodes: machines.
         processes: on each; None: one for each GPU that can be seen, else one.
-        deepspeed: the setting; a file's own settings are not looked at.
+        deepspeed: the setting.
         precision: the setting.
         device: the setting.
         checkpointing: only the input of each block is kept.

@@ -13,15 +13,9 @@ from typing import Any, Final
 from nearer import process
 from nearer.train.activations import Activations, activations
 from nearer.train.demand import Demand
-from nearer.train.memory import (
-    METHODS,
-    Need,
-    choose,
-    model_states,
-    need_of,
-    on_cpu,
-)
+from nearer.train.memory import METHODS, Need, choose, model_states, need_of, on_cpu
 from nearer.train.shape import Precision, Shape, adapt, freeze, model_shape
+from nearer.train.zero_settings import division_of, require_bf16
 
 _GIB: Final = 1 << 30
 _CARDS: Final = (16, 24, 48, 80)
@@ -55,10 +49,14 @@ class _Look:
             "dropout": demand.dropout,
             "cuda": self.cuda,
         }
+        division = division_of(demand.deepspeed)
+        self.state_bytes = division.state_bytes if division else 4
+        if self.state_bytes == 2:
+            require_bf16(self.products, where=demand.deepspeed)
         self.own = self.needs(self.shape, checkpointing=demand.checkpointing)
         self.choice = choose(
             self.own,
-            wanted=demand.deepspeed if demand.deepspeed in METHODS else "auto",
+            wanted=division.method if division else "auto",
             processes=self.total,
             device_bytes=min(self.gpus, default=None),
             host_bytes=self.host,
@@ -75,6 +73,7 @@ class _Look:
                 processes=self.total,
                 processes_per_node=self.each,
                 precision=self.products,
+                state_bytes=self.state_bytes,
             )
             found[method] = on_cpu(need, processes_per_node=self.each) if self._on_cpu else need
         return found
@@ -108,7 +107,7 @@ def memory_notes(demand: Demand) -> tuple[str, ...]:
         f"memory: {shape.architecture}, {_number(shape.count)} weights of which {_number(trains)} train, "
         f"{look.products} products; at once{f' on each of {total} processes' if total > 1 else ''}: "
         + ", ".join(f"{rows} texts of {tokens} tokens" for rows, tokens in look.shares),
-        _states_line(shape, method=choice.method, processes=total, each=each, precision=look.products),
+        _states_line(look),
         _activations_line(shape, method=choice.method, work=look.work, checkpointing=checkpointing),
     ]
     need = look.own[choice.method]
@@ -191,8 +190,11 @@ def _host_bytes() -> int:
     return min(physical, process.memory_limit_bytes() or physical)
 
 
-def _states_line(shape: Shape, *, method: str, processes: int, each: int, precision: Precision) -> str:
-    states = model_states(shape, method=method, processes=processes, precision=precision)
+def _states_line(look: _Look) -> str:
+    method, each = look.choice.method, look.each
+    states = model_states(
+        look.shape, method=method, processes=look.total, precision=look.products, state_bytes=look.state_bytes
+    )
     parts = (
         ("weights", "weights"),
         ("gradients", "gradients"),
@@ -201,7 +203,7 @@ def _states_line(shape: Shape, *, method: str, processes: int, each: int, precis
     )
     sizes = [(words, getattr(states.device, name)) for name, words in parts]
     device = ", ".join(f"{words} {_gib(size)}" for words, size in sizes if size)
-    how = "without ZeRO" if method == "none" else f"by {method}"
+    how = "without ZeRO" if method == "none" else f"by {method}{', all in bf16' if look.state_bytes == 2 else ''}"
     line = f"memory: model states {how}: {device} = {_gib(states.device.total)} GiB a process"
     if states.host.total:
         line += f", and {_gib(states.host.total)} GiB of the machine's memory"

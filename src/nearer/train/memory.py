@@ -81,13 +81,19 @@ class Choice:
 
 
 def model_states(
-    shape: Shape, *, method: str, processes: int, precision: Precision, frozen_bytes: Literal[2, 4] = 4
+    shape: Shape,
+    *,
+    method: str,
+    processes: int,
+    precision: Precision,
+    frozen_bytes: Literal[2, 4] = 4,
+    state_bytes: Literal[2, 4] = 4,
 ) -> States:
     """Weights, gradients and AdamW's states of one process: of the fullest one, where they differ.
 
     Gradients are what is there between backward pass and optimizer step. Without ZeRO, weights are fp32, and the
-    products' precision is autocast's; under ZeRO, weights and gradients are in `precision` and the optimizer steps fp32
-    originals.
+    products' precision is autocast's; under ZeRO, weights and gradients are in `precision` and the optimizer steps
+    originals of their own.
 
     Args:
         shape: says which weights train.
@@ -95,13 +101,14 @@ def model_states(
         processes: over all machines.
         precision: of the products.
         frozen_bytes: of a number that does not train, without ZeRO.
+        state_bytes: of a number of the originals and of AdamW's moments, under ZeRO.
     """
     stage = 0 if method == "none" else int(method[len("zero")])
     if stage == 0:
         return _whole(shape, processes=processes, frozen_bytes=frozen_bytes)
     size = 4 if precision == "fp32" else 2
     divide = _by_weight if stage == 3 else _by_group
-    return divide(shape, processes=processes, size=size, offload=method.endswith("_offload"))
+    return divide(shape, processes=processes, size=size, state=state_bytes, offload=method.endswith("_offload"))
 
 
 def _whole(shape: Shape, *, processes: int, frozen_bytes: int) -> States:
@@ -117,7 +124,7 @@ def _whole(shape: Shape, *, processes: int, frozen_bytes: int) -> States:
     )
 
 
-def _by_group(shape: Shape, *, processes: int, size: int, offload: bool) -> States:
+def _by_group(shape: Shape, *, processes: int, size: int, state: int, offload: bool) -> States:
     """ZeRO-1 and -2: the flat weights of each optimizer group are padded and cut into equal parts.
 
     Stage 1 keeps no more gradients than stage 2: DeepSpeed 0.19 drops those of other parts once they are reduced.
@@ -134,11 +141,11 @@ def _by_group(shape: Shape, *, processes: int, size: int, offload: bool) -> Stat
         for rank in range(processes)
     )
     weights = size * (sum(padded) + frozen)
-    originals = Bytes(optimizer=12 * part + 4 * len(groups))
+    originals = Bytes(optimizer=3 * state * part + 4 * len(groups))
     largest = size * max((weight.count for weight in shape.trainable), default=0)
     bucket = size * min(_BUCKET, count_of(shape.trainable))
     if not offload:
-        step = (4 + size) * max(padded, default=0) // processes
+        step = (size if state == size else state + size) * max(padded, default=0) // processes
         return States(device=Bytes(weights=weights, gradients=size * kept, buffers=max(bucket, step)) + originals)
     return States(
         device=Bytes(weights=weights, buffers=largest + bucket),
@@ -146,7 +153,7 @@ def _by_group(shape: Shape, *, processes: int, size: int, offload: bool) -> Stat
     )
 
 
-def _by_weight(shape: Shape, *, processes: int, size: int, offload: bool) -> States:
+def _by_weight(shape: Shape, *, processes: int, size: int, state: int, offload: bool) -> States:
     """ZeRO-3: each weight is padded and cut into equal parts; small ones stay whole as well, once gathered."""
 
     def part(weights: Iterable[Weight]) -> int:
@@ -156,13 +163,13 @@ def _by_weight(shape: Shape, *, processes: int, size: int, offload: bool) -> Sta
     whole = Bytes(weights=size * processes * part(small))
     divided = Bytes(weights=size * part(shape.weights), gradients=size * part(shape.trainable))
     groups = len(_groups(shape))
-    originals = Bytes(optimizer=12 * part(shape.trainable) + 4 * groups)
+    originals = Bytes(optimizer=3 * state * part(shape.trainable) + 4 * groups)
     layer = max((count_of(w for w in shape.weights if w.layer == number) for number in range(shape.layers)), default=0)
     outside = max((weight.count for weight in shape.weights if weight.layer is None), default=0)
     bucket = size * min(_BUCKET, count_of(shape.trainable))
     gathered = Bytes(buffers=size * max(2 * layer, outside) + bucket)  # a block, and the next one on its way
     if not offload:
-        return States(device=whole + divided + originals + gathered + Bytes(buffers=4 * part(shape.trainable)))
+        return States(device=whole + divided + originals + gathered + Bytes(buffers=state * part(shape.trainable)))
     return States(device=whole + gathered, host=divided + originals + Bytes(gradients=4 * part(shape.trainable)))
 
 
@@ -201,10 +208,17 @@ def choose(
 
 
 def need_of(
-    shape: Shape, acts: Activations, *, method: str, processes: int, processes_per_node: int, precision: Precision
+    shape: Shape,
+    acts: Activations,
+    *,
+    method: str,
+    processes: int,
+    processes_per_node: int,
+    precision: Precision,
+    state_bytes: Literal[2, 4] = 4,
 ) -> Need:
     """What a method needs of one GPU, and of one machine for all its processes."""
-    states = model_states(shape, method=method, processes=processes, precision=precision)
+    states = model_states(shape, method=method, processes=processes, precision=precision, state_bytes=state_bytes)
     device = states.device.total + acts.peak + acts.copies
     return Need(method=method, device=device, host=states.host.total * processes_per_node)
 

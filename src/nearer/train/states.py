@@ -7,7 +7,7 @@ Every function is called by all processes; rank 0 alone gets, and gives, the ten
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,13 @@ _STEP: Final = "step"
 
 
 def trainable_weights(model: nn.Module, *, world: World) -> dict[str, Tensor]:
-    """The weights that train, in fp32 on the CPU, as a copy; empty on other ranks than 0."""
+    """The weights that train, as the optimizer steps them, on the CPU, as a copy; empty on other ranks than 0."""
     found = {}
+    dtype = _stepped_in(model)
     for name, weight in _trainable(model):
         whole = _full(weight)
         if world.main:
-            found[name] = whole.detach().to("cpu", copy=True).contiguous()
+            found[name] = whole.detach().to("cpu", dtype, copy=True).contiguous()
     return found
 
 
@@ -48,6 +49,7 @@ def optimizer_states(model: nn.Module, optimizer: Any, *, world: World) -> dict[
     found: dict[str, Tensor] = {}
     inner = _innermost(optimizer)
     _link(model, optimizer)
+    dtype = _stepped_in(model)
     for name, weight in _trainable(model):
         for key in _keys(inner):
             if divided(weight):
@@ -57,7 +59,7 @@ def optimizer_states(model: nn.Module, optimizer: Any, *, world: World) -> dict[
             else:
                 whole = inner.state[weight][key]
             if world.main:
-                found[f"{key} {name}"] = whole.detach().to("cpu", copy=True).contiguous()
+                found[f"{key} {name}"] = whole.detach().to("cpu", dtype, copy=True).contiguous()
     steps = [state[_STEP] for state in inner.state.values() if _STEP in state]
     return {**found, _STEP: torch.as_tensor(steps[0]).cpu().clone()} if world.main and steps else found
 
@@ -121,6 +123,17 @@ def _link(model: nn.Module, optimizer: Any) -> None:
         if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
             zero._hp_optimizer_states_linked = False  # noqa: SLF001 - no public name
             zero._lazy_init_hp_params_optimizer_state()  # noqa: SLF001 - likewise
+
+
+def _stepped_in(model: nn.Module) -> torch.dtype:
+    """Type of the weights that the optimizer steps, and of its moments: fp32, unless DeepSpeed was told otherwise."""
+    for _, weight in _trainable(model):
+        if hasattr(weight, "ds_id"):
+            zero: Any = weight._z3_optimizer  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+            return cast("torch.dtype", zero.master_weights_and_grads_dtype)
+        if part := getattr(weight, "_hp_mapping", None):  # None where this process has nothing of the weight
+            return cast("torch.dtype", part.hp_fragment.dtype)
+    return torch.float32
 
 
 def _full(weight: nn.Parameter) -> Tensor:

@@ -58,7 +58,7 @@ def make_trainer(
         report_to=list(recipe.report_to) or "none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        dataloader_drop_last=method.world.size > 1,  # nothing is dropped of batches of one; DDP would say so
+        dataloader_drop_last=True,  # nothing is dropped of batches of one; several processes would say so
         deepspeed=method.deepspeed,
         # What the loss does not reach was frozen; several forward passes a step confuse the search for it.
         ddp_find_unused_parameters=False,

@@ -29,6 +29,9 @@ def main(path: str) -> int:
     _die_with_launcher()
     _listen_to_launcher()
     process.share_cores()
+    # Else accelerate counts the machine's cores, whatever the container's quota is.
+    cores = process.cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
     line = Line(path)
     orders: Orders = line.ask("hello", int(os.environ["RANK"]), os.getpid())
     report = _run(orders, line)
@@ -67,10 +70,11 @@ def _train(orders: Orders, line: Line) -> None:
     from nearer.train.task import leave, load, train
     from nearer.train.world import World
     from nearer.train.zero import configure, prepare_cpu
+    from nearer.train.zero_settings import division_of
 
     warnings.filterwarnings(
-        "ignore", category=FutureWarning, module="accelerate"
-    )  # of an option that transformers sets
+        "ignore", category=FutureWarning, module="accelerate|transformers"
+    )  # of each other's options
     world = World.join(cuda=orders.cuda)
     task = orders.task
     device = "cuda" if orders.cuda else "cpu"
@@ -79,7 +83,8 @@ def _train(orders: Orders, line: Line) -> None:
         work = WorkArea(path=orders.area, segments=FarSegments(line) if orders.far else None)
     else:
         work = WorkArea(path=orders.scratch / f"rank-{world.rank}")
-    whole = task.training.deepspeed.startswith("zero3")
+    division = division_of(task.training.deepspeed)
+    whole = division is not None and division.method.startswith("zero3")
     loaded = load(task, device="cpu" if whole else device)
     model = loaded.tuned.model
     method = world.share(_method(task, model, world, cuda=orders.cuda))
@@ -92,6 +97,11 @@ def _train(orders: Orders, line: Line) -> None:
     )
     if configuration and not orders.cuda:
         prepare_cpu()
+    if division is not None and division.state_bytes == 2:
+        progress.warn(
+            "weights and optimizer states are in bf16: a change of a weight by less than about a 500th of it is lost",
+            way_out="a learning_rate well above that for states in fp32; or fp32 states, lora or offload",
+        )
     progress.say("processes that train together", count=world.size, deepspeed=method, chunk_size=orders.chunk)
     trained = train(
         task,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
 from nearer.errors import InputError
-from nearer.train.hardware import Precision
+from nearer.train.shape import Precision
+from nearer.train.zero_settings import has_bf16_states, read_settings, require_bf16
 
 _BYTES_A_WEIGHT: Final = 16
 """Weight, gradient and AdamW's two moments in fp32."""
@@ -48,7 +48,7 @@ def configure(
 
     Args:
         method: `none`, a stage, or the path of a JSON file with DeepSpeed settings, which come before ours.
-        precision: of the products; the optimizer steps fp32 originals in any case.
+        precision: of the products; the optimizer steps fp32 originals, unless a file says otherwise.
         max_grad_norm: gradients are scaled down above it.
         hidden: width of the model; smaller weights are not worth dividing.
         cuda: whether there are GPUs.
@@ -66,7 +66,9 @@ def configure(
             rule="bf16 or fp32: a checkpoint does not hold DeepSpeed's loss scale",
             way_out="precision: auto; or deepspeed: none",
         )
-    own = _read(Path(method)) if method.endswith(".json") else {"zero_optimization": _stage(method, cuda=cuda)}
+    own = read_settings(Path(method)) if method.endswith(".json") else {"zero_optimization": _stage(method, cuda=cuda)}
+    if has_bf16_states(own):
+        require_bf16(precision, where=method)
     zero = {
         "contiguous_gradients": True,
         "overlap_comm": cuda,
@@ -77,9 +79,9 @@ def configure(
     return {
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # PyTorch's fused AdamW is vectorised on CPUs too, and needs no compiler
-        "bf16": {"enabled": precision == "bf16"},
         "steps_per_print": 1 << 60,
         **own,
+        "bf16": {**own.get("bf16", {}), "enabled": precision == "bf16"},
         "zero_optimization": zero,
         "gradient_clipping": max_grad_norm,
         "gradient_accumulation_steps": 1,
@@ -121,47 +123,3 @@ def _require_deepspeed() -> None:
             rule="the package `deepspeed` is installed",
             way_out="pip install 'nearer[deepspeed]'; or deepspeed: none",
         ) from error
-
-
-_OURS: Final = {
-    "optimizer": "learning_rate, weight_decay",
-    "scheduler": "warmup_share",
-    "train_batch_size": "batch_size",
-    "train_micro_batch_size_per_gpu": "batch_size, chunk_size",
-    "gradient_accumulation_steps": "chunk_size",
-    "gradient_clipping": "max_grad_norm",
-    "fp16": "precision",
-    "bf16": "precision",
-    "amp": "precision",
-    "tensor_parallel": "nothing: a model is divided by ZeRO alone",
-}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read DeepSpeed's settings: {error}", where=str(path), rule="a JSON file") from error
-    zero = found.get("zero_optimization") if isinstance(found, dict) else None
-    if not isinstance(zero, dict) or zero.get("stage") not in {1, 2, 3}:
-        raise InputError(
-            "these are no settings of DeepSpeed ZeRO",
-            where=str(path),
-            rule='{"zero_optimization": {"stage": 1, 2 or 3, …}, …}',
-        )
-    if twice := [key for key in _OURS if found.get(key, "auto") != "auto"]:
-        raise InputError(
-            f"DeepSpeed's settings say what nearer's say: {', '.join(twice)}",
-            where=str(path),
-            rule="one place for each: " + "; ".join(f"{key}: {_OURS[key]}" for key in twice),
-            way_out="remove these keys from the file",
-        )
-    for part in ("offload_optimizer", "offload_param"):
-        if zero.get(part, {}).get("device", "none") not in {"none", "cpu"}:
-            raise InputError(
-                f"{part} to {zero[part]['device']!r}",
-                where=str(path),
-                rule="`cpu`: checkpoints of states on disk are not tried",
-                way_out=f'"{part}": {{"device": "cpu"}}',
-            )
-    return {key: value for key, value in found.items() if key not in _OURS}
