@@ -164,7 +164,7 @@ def test_training_sees_the_tokens_of_encoding(made: dict, name: str) -> None:
     negatives = [material.texts[key] for example in examples for key in example.negatives]
     queries = [material.queries[example.row.query_id] for example in examples]
     for side, texts, prefix, longest in (
-        ("query", queries, contract.query_prefix, 6),
+        ("query0", queries, contract.query_prefix, 6),
         ("passage0", [*answers, *negatives], contract.passage_prefix, 40),
     ):
         expected = tokenize(tokenizer, [prefix + text for text in texts], max_tokens=longest)["input_ids"]

@@ -1,5 +1,6 @@
 """Steps to tensors: the right texts with prefixes, cut, in groups, and relations that follow them."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from nearer.models.encode import Embedder
 from nearer.models.load import load_embedder, load_reranker
 from nearer.models.source import ModelSource
 from nearer.testing import korean_dataset, tiny_cross_encoder, tiny_embedder
+from nearer.train import collate
 from nearer.train.collate import EmbedderCollator, RerankerCollator, truncated_share
 from nearer.train.loss import POSITIVE, ContrastiveLoss, PairLoss
 from nearer.train.rows import Material, prepare
@@ -55,26 +57,29 @@ def features_of(batch: dict) -> list[dict]:
     return list(found.values())
 
 
-def test_relations_follow_their_texts(material: Material, embedder: Embedder) -> None:
-    """The text in the column that is a query's POSITIVE is that query's answer, prefix and all."""
+def test_relations_follow_their_texts(material: Material, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries and texts in any groups: the text in a query's POSITIVE column is its answer, prefix and all."""
+    monkeypatch.setattr(collate, "length_groups", partial(collate.length_groups, min_rows=2))
     collator = collator_of(material, embedder, groups=True)
     batch = collator([{"step": 2}])
-    queries, *groups = features_of(batch)
-    assert len(groups) > 1
-    rows = [row for group in groups for row in group["input_ids"]]
-    decode = embedder.model.tokenizer.decode
-    encode = embedder.model.tokenizer
-    for line, example in enumerate(collator.schedule.batch(2, rows=8)):
-        assert batch["label"][line].tolist().count(POSITIVE) == 1
-        column = batch["label"][line].tolist().index(POSITIVE)
-        answer = decode(
-            encode("passage: " + material.texts[example.row.positive])["input_ids"], skip_special_tokens=True
-        )
-        assert decode(rows[column], skip_special_tokens=True) == answer
-        query = decode(
-            encode("query: " + material.queries[example.row.query_id])["input_ids"], skip_special_tokens=True
-        )
-        assert decode(queries["input_ids"][line], skip_special_tokens=True) == query
+    groups = [group["input_ids"] for group in features_of(batch)]
+    assert len(groups[0]) < 8
+    tokenizer = embedder.model.tokenizer
+    rows = [tokenizer.decode(row, skip_special_tokens=True) for group in groups for row in group]
+    queries, texts = rows[:8], rows[8:]
+
+    def said(text: str) -> str:
+        found: str = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
+        return found
+
+    examples = {
+        said("query: " + material.queries[one.row.query_id]): one for one in collator.schedule.batch(2, rows=16)
+    }
+    assert set(queries) == set(examples)
+    assert queries != list(examples)
+    for query, relations in zip(queries, batch["label"].tolist(), strict=True):
+        assert relations.count(POSITIVE) == 1
+        assert texts[relations.index(POSITIVE)] == said("passage: " + material.texts[examples[query].row.positive])
 
 
 def test_groups_change_neither_loss_nor_gradient(material: Material, embedder: Embedder) -> None:

@@ -56,9 +56,9 @@ def group_count(rows: Sequence[int], *, chunk: int | None) -> int:
 class EmbedderCollator:
     """Steps of an embedder: groups of queries, groups of texts, and the relation of each query to each text.
 
-    A run of one process that is not cut into chunks has one group of queries, and plain relations as labels. Else each
-    process has its part of the step's queries with their texts, and the relations of these to the texts of all
-    processes; every process knows the whole step, so nothing is exchanged.
+    A run of one process that is not cut into chunks has plain relations as labels. Else each process has its part of
+    the step's queries with their texts, and the relations of these to the texts of all processes; every process knows
+    the whole step, so nothing is exchanged.
     """
 
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"], init=False)
@@ -87,13 +87,15 @@ class EmbedderCollator:
         keys += [key for example in examples for key in example.negatives]
         queries = self._encode([f"query {example.row.query_id}" for example in examples])
         texts = self._encode([f"text {key}" for key in keys])
-        lengths = [len(ids) for ids in texts["input_ids"]]
-        groups = length_groups(lengths) if self.groups else [list(range(len(keys)))]
-        batch = _named("query", pad(self.tokenizer, queries, range(len(examples))))
-        for number, group in enumerate(groups):
-            batch |= _named(f"passage{number}", pad(self.tokenizer, texts, group))
-        order = [row for group in groups for row in group]
-        batch["label"] = torch.from_numpy(relation_matrix(self.material, examples, keys)[:, order])
+        batch: dict[str, Any] = {}
+        orders = []
+        for name, encoded in (("query", queries), ("passage", texts)):
+            lengths = [len(ids) for ids in encoded["input_ids"]]
+            groups = length_groups(lengths) if self.groups else [list(range(len(lengths)))]
+            for number, group in enumerate(groups):
+                batch |= _named(f"{name}{number}", pad(self.tokenizer, encoded, group))
+            orders.append([row for group in groups for row in group])
+        batch["label"] = torch.from_numpy(relation_matrix(self.material, examples, keys)[np.ix_(*orders)])
         return batch
 
     def _part(self, examples: Sequence[Example]) -> dict[str, Any]:

@@ -41,12 +41,11 @@ class ContrastiveLoss(nn.Module):
         """The loss of one step.
 
         Args:
-            features: the queries (b rows), then the texts in any number of groups (p rows together).
+            features: the queries (b rows together), then the texts (p rows together), each in any number of groups.
             labels: (b, p) relation of each query to each text: POSITIVE once a row, NEGATIVE, or NEITHER.
         """
-        queries = self._embed(features[0])  # (b, d)
-        texts = torch.cat([self._embed(group) for group in features[1:]])  # (p, d)
-        return contrast(queries, texts, labels, scale=self.scale)
+        vectors = self._normal(torch.cat([self.outputs(group) for group in features]))  # (b + p, d)
+        return contrast(vectors[: len(labels)], vectors[len(labels) :], labels, scale=self.scale)
 
     def outputs(self, features: Mapping[str, Tensor]) -> Tensor:
         """The vectors (n, d) of one group of texts, as the model gives them."""
@@ -84,9 +83,6 @@ class ContrastiveLoss(nn.Module):
         back = torch.empty_like(mine)
         back[order] = mine
         return world.total(loss.detach()), torch.cat([of_queries, back])
-
-    def _embed(self, features: Mapping[str, Tensor]) -> Tensor:
-        return self._normal(self.outputs(features))
 
     def _normal(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=-1) if self.cosine else vectors
