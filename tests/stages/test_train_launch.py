@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nearer.models.source import ModelSource
 from nearer.progress import Silent
 from nearer.settings.train import EmbeddingSettings
 from nearer.store import WorkArea
-from nearer.train import launch
+from nearer.train import fit, launch
 from nearer.train.orders import Task
 from nearer.train.place import Place
 from nearer.train.run import training_of
@@ -58,7 +59,10 @@ if "nearer.train.worker" in sys.orig_argv and os.environ.get("FAULT"):
         return outputs(self, features)
 
     loop._Follow.on_step_begin = on_step_begin
-    if what == "memory": loss.ContrastiveLoss.outputs = scarce
+    if what.startswith("memory"): loss.ContrastiveLoss.outputs = scarce
+elif os.environ.get("FAULT") == "memory, tried":
+    from nearer.train import fit, launch
+    launch.wants_rehearsal = lambda task, place: True
 """
 
 
@@ -200,6 +204,38 @@ def test_out_of_memory_goes_on_with_smaller_chunks(command: Command) -> None:
     assert "with 2 texts at a time" in out
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("deepspeed", ["none", "zero2", "zero3"])
+def test_the_longest_texts_are_tried_first(command: Command, deepspeed: str) -> None:
+    """Chunks that do not fit are known before the run begins, which then is never interrupted; nothing is left of it."""
+    code, out = command.run(gpus_per_node=2, fault="memory, tried", deepspeed=deepspeed)
+    assert code == 0, out
+    tried = [json.loads(line)["chunk_size"] for line in out.splitlines() if "trying steps of the longest" in line]
+    assert tried == [None, 4, 2]
+    assert "going on" not in out
+    assert out.count('"processes that train together"') == 1
+    assert command.manifest()["metrics"]["steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("place", "share", "wanted"),
+    [
+        (Place(processes=2, cuda=True), 0.6, True),
+        (Place(processes=2, cuda=True), 0.4, False),
+        (Place(processes=1, cuda=True), None, True),
+        (Place(processes=2), 0.9, False),
+        (Place(processes=1, nodes=2, cuda=True), 0.9, False),
+    ],
+)
+def test_room_to_spare_needs_no_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: Place, share: float | None, wanted: bool
+) -> None:
+    """What the plan leaves half free, or what there is no GPU for, begins at once."""
+    monkeypatch.setattr(fit, "planned_share", lambda _demand: share)
+    (tmp_path / "config.json").write_text("{}")
+    assert launch.wants_rehearsal(replace(TASK, base=replace(BASE, path=tmp_path)), place) == wanted
+
+
 def test_a_loss_without_progress_is_no_interruption(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Lost at the start, after a checkpoint, and after it again: 75, 75, and then 1, which a Job counts."""
 
@@ -216,19 +252,28 @@ def test_a_loss_without_progress_is_no_interruption(monkeypatch: pytest.MonkeyPa
     assert codes == [75, 75, 1]
 
 
-@pytest.mark.parametrize(("fits", "tried", "ends"), [(2, [None, 4, 2], True), (0, [None, 4, 2, 1], False)])
+@pytest.mark.parametrize(
+    ("fits", "at_first", "tried", "ends"),
+    [
+        (2, False, [None, 4, 2], True),
+        (0, False, [None, 4, 2, 1], False),
+        (2, True, ["trial None", "trial 4", "trial 2", 2], True),
+        (0, True, ["trial None", "trial 4", "trial 2", "trial 1"], False),
+    ],
+)
 def test_the_chunk_is_halved_down_to_one(
-    monkeypatch: pytest.MonkeyPatch, fits: int, tried: list[int | None], ends: bool
+    monkeypatch: pytest.MonkeyPatch, fits: int, at_first: bool, tried: list[int | str | None], ends: bool
 ) -> None:
     """From all texts of a process; when not even one fits, it is exit 4."""
-    seen: list[int | None] = []
+    seen: list[int | str | None] = []
 
-    def once(*_: object, chunk: int | None, **__: object) -> None:
-        seen.append(chunk)
+    def once(*_: object, chunk: int | None, rehearse: bool = False, **__: object) -> None:
+        seen.append(f"trial {chunk}" if rehearse else chunk)
         if chunk is None or chunk > fits:
             raise DoesNotFit("out of memory")
 
     monkeypatch.setattr(launch, "_once", once)
+    monkeypatch.setattr(launch, "wants_rehearsal", lambda _task, _place: at_first)
     place = Place(processes=2)
     if ends:
         launch.launch(TASK, place, work=None, chunk=None, progress=Silent())

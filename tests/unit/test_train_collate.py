@@ -1,5 +1,6 @@
 """Steps to tensors: the right texts with prefixes, cut, in groups, and relations that follow them."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def features_of(batch: dict) -> list[dict]:
 
 def test_relations_follow_their_texts(material: Material, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries and texts in any groups: the text in a query's POSITIVE column is its answer, prefix and all."""
-    monkeypatch.setattr(collate, "length_groups", partial(collate.length_groups, min_rows=2))
+    monkeypatch.setattr(collate, "_MAX_PADDING", 0.0)
+    monkeypatch.setattr(collate, "length_groups", partial(collate.length_groups, min_rows=1))
     collator = collator_of(material, embedder, groups=True)
     batch = collator([{"step": 2}])
     groups = [group["input_ids"] for group in features_of(batch)]
@@ -80,6 +82,30 @@ def test_relations_follow_their_texts(material: Material, embedder: Embedder, mo
     for query, relations in zip(queries, batch["label"].tolist(), strict=True):
         assert relations.count(POSITIVE) == 1
         assert texts[relations.index(POSITIVE)] == said("passage: " + material.texts[examples[query].row.positive])
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_a_trial_s_texts_are_as_long_as_the_longest(
+    material: Material, embedder: Embedder, tmp_path: Path, chunk: int | None
+) -> None:
+    """Of the whole material, cut where training cuts, padding none: no step of the run is larger."""
+    encode = embedder.model.tokenizer
+    collator = replace(collator_of(material, embedder, groups=True), longest=True, chunk=chunk, plain=chunk is None)
+    collator.max_passage_tokens = 30
+    of_queries = max(len(encode("query: " + text)["input_ids"]) for text in material.queries.values())
+    for number, group in enumerate(features_of(collator([{"step": 0}]))):
+        ids, mask = group["input_ids"], group["attention_mask"]
+        assert ids.shape[1] == (of_queries if number < -(-8 // (chunk or 8)) else 30)
+        assert mask.shape == ids.shape
+        assert mask.all()
+    reranker = load_reranker(source_of(tiny_cross_encoder(tmp_path)))
+    pairs = RerankerCollator(
+        material=material, schedule=Schedule(material=material, hard=1, random=2, seed=3),
+        tokenizer=reranker.model.tokenizer, pairs=16, query_prefix="", passage_prefix="", max_pair_tokens=40,
+        groups=True, chunk=chunk, plain=chunk is None, longest=True,
+    )([{"step": 0}])  # fmt: skip
+    del pairs["label"]
+    assert {tensor.shape[1] for group in pairs.values() for tensor in group.values()} == {40}
 
 
 def test_groups_change_neither_loss_nor_gradient(material: Material, embedder: Embedder) -> None:

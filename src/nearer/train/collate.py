@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from nearer.models.encode import pad, tokenize
+from nearer.train.longest import longest, stretch
 from nearer.train.loss import NEGATIVE, NEITHER, POSITIVE
 from nearer.train.rows import Material
 from nearer.train.schedule import Example, Pair, Schedule
@@ -74,6 +75,8 @@ class EmbedderCollator:
     world: World = ALONE
     chunk: int | None = None
     plain: bool = True
+    longest: bool = False
+    """Every text is made as long as the longest: to see whether that fits."""
     _tokens: dict[str, dict[str, list[int]]] = field(default_factory=dict, init=False)
 
     def __call__(self, steps: Sequence[Mapping[str, int]]) -> dict[str, Any]:
@@ -93,7 +96,7 @@ class EmbedderCollator:
             lengths = [len(ids) for ids in encoded["input_ids"]]
             groups = length_groups(lengths) if self.groups else [list(range(len(lengths)))]
             for number, group in enumerate(groups):
-                batch |= _named(f"{name}{number}", pad(self.tokenizer, encoded, group))
+                batch |= _named(f"{name}{number}", self._pad(encoded, group, side=name))
             orders.append([row for group in groups for row in group])
         batch["label"] = torch.from_numpy(relation_matrix(self.material, examples, keys)[np.ix_(*orders)])
         return batch
@@ -113,12 +116,12 @@ class EmbedderCollator:
         batch: dict[str, Any] = {}
         count = group_count([len(part) for part in parts], chunk=self.chunk)
         for number, part in enumerate(np.array_split(range(len(own)), count)):
-            batch |= _named(f"query{number}", pad(self.tokenizer, queries, part.tolist()))
+            batch |= _named(f"query{number}", self._pad(queries, part.tolist(), side="query"))
         groups = even_groups(
             [len(ids) for ids in texts["input_ids"]], count=group_count([len(part) for part in keys], chunk=self.chunk)
         )
         for number, group in enumerate(groups):
-            batch |= _named(f"passage{number}", pad(self.tokenizer, texts, group))
+            batch |= _named(f"passage{number}", self._pad(texts, group, side="passage"))
         shuffled = torch.tensor([row for group in groups for row in group])
         columns = [key for part in keys for key in part]
         positives = [sum(map(len, keys[: self.world.rank])) + line for line in range(len(own))]
@@ -130,9 +133,20 @@ class EmbedderCollator:
         }
         return batch
 
+    def _pad(self, encoded: Mapping[str, Any], group: Sequence[int], *, side: str) -> dict[str, Any]:
+        features = pad(self.tokenizer, encoded, group)
+        if not self.longest:
+            return features
+        texts, prefix, most = (
+            (self.material.queries, self.query_prefix, self.max_query_tokens)
+            if side == "query"
+            else (self.material.texts, self.passage_prefix, self.max_passage_tokens)
+        )
+        return stretch(features, longest(self.tokenizer, texts.values(), prefix=prefix, most=most))
+
     def _encode(self, names: Sequence[str]) -> dict[str, list[list[int]]]:
         missing = [name for name in dict.fromkeys(names) if name not in self._tokens]
-        for side, prefix, longest in (
+        for side, prefix, most in (
             ("query", self.query_prefix, self.max_query_tokens),
             ("text", self.passage_prefix, self.max_passage_tokens),
         ):
@@ -141,7 +155,7 @@ class EmbedderCollator:
                 continue
             source = self.material.queries if side == "query" else self.material.texts
             texts = [prefix + source[name.removeprefix(f"{side} ")] for name in new]
-            encoded = tokenize(self.tokenizer, texts, max_tokens=longest)
+            encoded = tokenize(self.tokenizer, texts, max_tokens=most)
             for place, name in enumerate(new):
                 self._tokens[name] = {part: values[place] for part, values in encoded.items()}
         parts = self._tokens[names[0]]
@@ -165,6 +179,8 @@ class RerankerCollator:
     world: World = ALONE
     chunk: int | None = None
     plain: bool = True
+    longest: bool = False
+    """Every pair is made as long as the longest: to see whether that fits."""
 
     def __call__(self, steps: Sequence[Mapping[str, int]]) -> dict[str, Any]:
         """The tensors of one step, each group a value of its own, as CrossEncoderTrainer passes them on."""
@@ -190,6 +206,9 @@ class RerankerCollator:
         batch: dict[str, Any] = {
             f"pairs{number}": pad(self.tokenizer, encoded, group) for number, group in enumerate(groups)
         }
+        if self.longest:
+            most = self._longest()
+            batch = {name: stretch(features, most) for name, features in batch.items()}
         order = [row for group in groups for row in group]
         labels = torch.tensor([float(pair.label) for pair in pairs])
         if self.lists or not self.plain:
@@ -200,6 +219,12 @@ class RerankerCollator:
             labels = torch.cat([labels, torch.tensor(numbers)[:, None]], dim=1)
         batch["label"] = labels[order]
         return batch
+
+    def _longest(self) -> int:
+        most = self.max_pair_tokens
+        query = longest(self.tokenizer, self.material.queries.values(), prefix=self.query_prefix, most=most)
+        text = longest(self.tokenizer, self.material.texts.values(), prefix=self.passage_prefix, most=most)
+        return min(most, query + text)
 
     def _units(self, pairs: Sequence[Pair]) -> list[list[Pair]]:
         """What a process takes as a whole: pairs, or lists, each an answer followed by its negatives."""

@@ -72,6 +72,7 @@ def train_embedder(
         world=method.world,
         chunk=method.chunk,
         plain=method.plain,
+        longest=method.rehearse,
     )
     positives = sorted({row.positive for row in material.rows})
     cut_queries = truncated_share(

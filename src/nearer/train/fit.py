@@ -93,6 +93,20 @@ def chosen_method(demand: Demand, *, gpus: Sequence[int] | None = None) -> str |
     return None if known is None else _Look(demand, known, gpus=gpus).choice.method
 
 
+def planned_share(demand: Demand, *, gpus: Sequence[int] | None = None) -> float | None:
+    """Share of the smallest GPU of this machine that a run is planned to take; None where that is not known.
+
+    Args:
+        demand: the run.
+        gpus: bytes of each GPU of this machine; None: they are looked for.
+    """
+    known = model_shape(demand.config, reranker=demand.reranker) if demand.config else None
+    if known is None:
+        return None
+    look = _Look(demand, known, gpus=gpus)
+    return look.own[look.choice.method].device / min(look.gpus) if look.gpus else None
+
+
 def memory_notes(demand: Demand) -> tuple[str, ...]:
     """What training will need of memory, in sentences."""
     known = model_shape(demand.config, reranker=demand.reranker) if demand.config else None

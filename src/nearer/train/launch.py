@@ -34,6 +34,8 @@ _SHUTDOWN_SECONDS: Final = 240
 chart's terminationGraceSeconds."""
 _MEET_SECONDS: Final = 120
 """Between `gather`, after which all machines are there, and the agents' own rendezvous."""
+_ROOM_TO_SPARE: Final = 0.5
+"""Share of a GPU that a run may be planned to take without being tried first. A guess: plans are 15 % off at most."""
 _FIRST: Final = (2, 3, 4, 1, 69, 75)
 """Whose error is the cause, when several workers failed: the others only lost their peer."""
 
@@ -41,7 +43,9 @@ _FIRST: Final = (2, 3, 4, 1, 69, 75)
 def launch(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None, progress: Progress) -> None:
     """Train with all processes of all machines; the result is left in the work area.
 
-    Out of memory, everything starts again from the last checkpoint with half the chunk.
+    On GPUs, unless the plan says that there is room to spare, the longest texts are tried first, by processes that end
+    after it: a chunk that does not fit is then known at once, and not when the longest batch comes. Out of memory,
+    everything starts again from the last checkpoint with half the chunk.
 
     Args:
         task: what to train.
@@ -55,16 +59,20 @@ def launch(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None
         Interrupted: SIGTERM, or a process that was lost; the last checkpoint stands.
         NearerError: what a worker failed with; a process was lost twice after the same checkpoint.
     """
+    rehearse = chunk is None and wants_rehearsal(task, place)
     while True:
         try:
+            if rehearse:
+                progress.say("trying steps of the longest texts", chunk_size=chunk)
+                _once(task, place, work=work, chunk=chunk, rehearse=True, progress=progress)
+                rehearse = False
             _once(task, place, work=work, chunk=chunk, progress=progress)
         except DoesNotFit as error:
             smaller = _smaller(task, place, chunk)
             if smaller is None or place.nodes > 1:
                 raise
-            progress.warn(
-                f"out of memory: going on from the last checkpoint with {smaller} texts at a time", reason=error.what
-            )
+            then = "trying" if rehearse else "going on from the last checkpoint with"
+            progress.warn(f"out of memory: {then} {smaller} texts at a time", reason=error.what)
             chunk = smaller
             continue
         except Interrupted as error:
@@ -72,6 +80,17 @@ def launch(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None
                 _remember_loss(work, error)
             raise
         return
+
+
+def wants_rehearsal(task: Task, place: Place) -> bool:
+    """Whether to try the longest texts first: on the GPUs of one machine, unless the plan leaves half of them free."""
+    if not place.cuda or place.nodes > 1:
+        return False
+    from nearer.train.demand import demand_of
+    from nearer.train.fit import planned_share
+
+    share = planned_share(demand_of(task.training, task.base.config()))
+    return share is None or share > _ROOM_TO_SPARE
 
 
 def _remember_loss(work: WorkArea, error: Interrupted) -> None:
@@ -107,7 +126,15 @@ def _smaller(task: Task, place: Place, chunk: int | None) -> int | None:
     return chunk // 2 or None
 
 
-def _once(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None, progress: Progress) -> None:
+def _once(
+    task: Task,
+    place: Place,
+    *,
+    work: WorkArea | None,
+    chunk: int | None,
+    progress: Progress,
+    rehearse: bool = False,
+) -> None:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -115,7 +142,10 @@ def _once(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None,
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says of failures, we say
     process.STOP.check()
     killed = process.memory_kills()
-    with tempfile.TemporaryDirectory(prefix="nearer-") as name, _exchange(Path(name), task, place, work, chunk) as line:
+    with (
+        tempfile.TemporaryDirectory(prefix="nearer-") as name,
+        _exchange(Path(name), task, place, work, chunk, rehearse=rehearse) as line,
+    ):
         one = place.nodes == 1
         config = LaunchConfig(
             min_nodes=place.nodes,
@@ -136,14 +166,14 @@ def _once(task: Task, place: Place, *, work: WorkArea | None, chunk: int | None,
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
             raise _cause(line, codes, memory=process.memory_kills() > killed) from None
-    if process.STOP.is_set() and work is not None:
+    if process.STOP.is_set() and work is not None and not rehearse:
         progress.say("stopped after the last step: publishing is left for the next time")
     process.STOP.check()
 
 
 @contextmanager
 def _exchange(
-    directory: Path, task: Task, place: Place, work: WorkArea | None, chunk: int | None
+    directory: Path, task: Task, place: Place, work: WorkArea | None, chunk: int | None, *, rehearse: bool
 ) -> Iterator[Exchange]:
     orders = Orders(
         task=task,
@@ -152,6 +182,7 @@ def _exchange(
         area=work.path if work else None,
         far=bool(work and work.segments),
         scratch=directory,
+        rehearse=rehearse,
     )
     over = threading.Event()
     line = Exchange(path=directory / "line", orders=orders, work=work, on_loss=lambda: _let_go(line, over))

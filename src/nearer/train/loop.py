@@ -22,7 +22,7 @@ from sentence_transformers.base.training_args import BaseTrainingArguments
 from transformers import TrainerCallback
 
 from nearer import process
-from nearer.errors import DoesNotFit, InputError, Interrupted
+from nearer.errors import InputError, Interrupted
 from nearer.progress import Progress
 from nearer.store import WorkArea
 from nearer.train.checkpoint import Checkpoints, Journal
@@ -30,7 +30,7 @@ from nearer.train.collapse import refuse_collapsed
 from nearer.train.measure import Measured
 from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.steps import GroupedLoss
-from nearer.train.trainer import make_trainer
+from nearer.train.trainer import make_trainer, rehearse, told_of_memory
 from nearer.train.vocabulary import gathered_gradient
 from nearer.train.world import World
 
@@ -84,6 +84,8 @@ def fit(
         InputError: the run diverged.
         GateRefused: a reranker still gives every pair the same score.
     """
+    if method.rehearse:
+        return rehearse(model, trainer_class, arguments_class, collator, loss, recipe=recipe, method=method, work=work)
     world = method.world
     checkpoints = Checkpoints(work, warn=progress.warn, world=world)
     checkpoint = checkpoints.latest()
@@ -118,15 +120,8 @@ def fit(
             run.bar = iter(progress.track(range(recipe.steps - start), what="training steps"))
             trainer.add_callback(_Follow(run))
             once = method.plain and recipe.device == "cpu"
-            with gathered_gradient(model) if once else nullcontext():
+            with told_of_memory(), gathered_gradient(model) if once else nullcontext():
                 trainer.train()
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DoesNotFit(
-            "training is out of memory",
-            rule="weights, gradients, optimizer and one step's activations must fit",
-            way_out="a smaller chunk_size, batch_size or fewer tokens; activation_checkpointing, lora, freeze.layers "
-            "and deepspeed help as well",
-        ) from error
     finally:
         run.close()
     world.check_stop()

@@ -121,6 +121,7 @@ class Orders:
         area: the work area, on the machine that keeps it.
         far: whether it is shared with a store.
         scratch: a directory for this run of this machine.
+        rehearse: see whether the longest texts fit, and end.
     """
 
     task: Task
@@ -129,6 +130,7 @@ class Orders:
     area: Path | None
     far: bool
     scratch: Path
+    rehearse: bool = False
 
 
 def is_finished(work: WorkArea) -> bool:

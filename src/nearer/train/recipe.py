@@ -40,6 +40,7 @@ class Method:
         deepspeed: settings of DeepSpeed; None: each process has the whole model.
         chunk: texts or pairs that a process passes through the model at once; None: all that are its part of a step.
         separate: queries and texts get a backward pass each even where they are not cut into chunks.
+        rehearse: take two steps of the longest texts and forget them, to see whether they fit.
         launched: this process was started for the training alone: the best weights are left in the work area, and
             another one publishes them.
     """
@@ -48,6 +49,7 @@ class Method:
     deepspeed: dict[str, Any] | None = None
     chunk: int | None = None
     separate: bool = False
+    rehearse: bool = False
     launched: bool = False
 
     @property

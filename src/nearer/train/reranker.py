@@ -78,6 +78,7 @@ def train_reranker(
         world=method.world,
         chunk=method.chunk,
         plain=method.plain,
+        longest=method.rehearse,
     )
     answers = [(material.queries[row.query_id], material.texts[row.positive]) for row in material.rows]
     facts = {

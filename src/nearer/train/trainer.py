@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
+import torch
 from datasets import Dataset, disable_progress_bars
 from sentence_transformers.base.training_args import BaseTrainingArguments
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers.trainer_callback import PrinterCallback
 
+from nearer.errors import DoesNotFit
 from nearer.store import WorkArea
-from nearer.train.recipe import Method, Recipe
+from nearer.train.recipe import Method, Recipe, Result
 from nearer.train.steps import GroupedLoss, grouped_step
 
 _REPORT_STEPS: Final = 10
@@ -82,3 +87,41 @@ def make_trainer(
         chunked = method.separate or method.chunk is not None
         trainer.training_step = grouped_step(trainer, loss, world=method.world, chunked=chunked)
     return trainer
+
+
+def rehearse(model: Any, *parts: Any, recipe: Recipe, method: Method, work: WorkArea) -> Result:
+    """Train for two steps and forget it: the second has the optimizer's states beside its activations.
+
+    Args:
+        model: as for `make_trainer`.
+        parts: likewise, in that order; the collator's texts are all as long as the longest.
+        recipe: likewise.
+        method: likewise.
+        work: likewise.
+
+    Raises:
+        DoesNotFit: out of memory.
+    """
+    short = replace(recipe, steps=2, report_to=())
+    trainer = make_trainer(model, *parts, recipe=short, method=method, work=work, start=0)
+    with told_of_memory():
+        trainer.train()
+    return Result(history={}, best_step=0, steps=short.steps, cpu_seconds=0.0, scores=[], base_scores=[])
+
+
+@contextmanager
+def told_of_memory() -> Iterator[None]:
+    """Out of memory in a step is told as such.
+
+    Raises:
+        DoesNotFit: it was.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DoesNotFit(
+            "training is out of memory",
+            rule="weights, gradients, optimizer and one step's activations must fit",
+            way_out="a smaller chunk_size, batch_size or fewer tokens; activation_checkpointing, lora, freeze.layers "
+            "and deepspeed help as well",
+        ) from error

@@ -76,10 +76,11 @@ def _train(orders: Orders, line: Line) -> None:
         "ignore", category=FutureWarning, module="accelerate|transformers"
     )  # of each other's options
     world = World.join(cuda=orders.cuda)
-    task = orders.task
+    # Rows are as long whatever the negatives are, so a rehearsal does not wait for a retriever's.
+    task = replace(orders.task, retriever=None) if orders.rehearse else orders.task
     device = "cuda" if orders.cuda else "cpu"
-    progress = choose() if world.main else Silent()
-    if orders.area is not None and world.main:
+    progress = choose() if world.main and not orders.rehearse else Silent()
+    if orders.area is not None and world.main and not orders.rehearse:
         work = WorkArea(path=orders.area, segments=FarSegments(line) if orders.far else None)
     else:
         work = WorkArea(path=orders.scratch / f"rank-{world.rank}")
@@ -106,12 +107,14 @@ def _train(orders: Orders, line: Line) -> None:
     trained = train(
         task,
         loaded,
-        method=Method(world=world, deepspeed=configuration, chunk=orders.chunk, launched=True),
+        method=Method(
+            world=world, deepspeed=configuration, chunk=orders.chunk, rehearse=orders.rehearse, launched=True
+        ),
         device=device,
         work=work,
         progress=progress,
     )
-    if world.main:
+    if world.main and not orders.rehearse:
         leave(trained, work)
     World.leave()
 
