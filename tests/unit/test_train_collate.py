@@ -74,9 +74,7 @@ def test_relations_follow_their_texts(material: Material, embedder: Embedder, mo
         found: str = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
         return found
 
-    examples = {
-        said("query: " + material.queries[one.row.query_id]): one for one in collator.schedule.batch(2, rows=16)
-    }
+    examples = {said("query: " + material.queries[one.row.query_id]): one for one in collator.schedule.batch(2, rows=8)}
     assert set(queries) == set(examples)
     assert queries != list(examples)
     for query, relations in zip(queries, batch["label"].tolist(), strict=True):

@@ -87,7 +87,7 @@ class TrainSettings(Section):
     chunk_size: PositiveInt | None = execution(
         None,
         description="Texts (for a reranker: pairs) of a process that pass through the model at once; the loss stays "
-        "that of the whole batch. Null: all, and half as many after each out-of-memory.",
+        "that of the whole batch. Null: all, and half as many each time that they do not fit.",
     )
 
     report_to: list[Literal["tensorboard", "mlflow", "wandb"]] = execution(
