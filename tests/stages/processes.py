@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 RUNNER = """
-import json, os, signal, sys, traceback
+import faulthandler, json, os, signal, sys, traceback
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # libraries print
 from dataclasses import replace
@@ -29,8 +29,6 @@ from nearer.train.world import ALONE, World
 signal.signal(signal.SIGTERM, lambda *_: process.STOP.set())
 
 def train(case, rank):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(case["world"]), LOCAL_WORLD_SIZE=str(case["world"]),
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(case["port"]))
     kind, root, work = case["model"], case["root"], Path(case["work"])
     kill = lambda number: os.kill(os.getpid(), number)
     begin, save, evaluate = loop._Follow.on_step_begin, checkpoint.Checkpoints.save, loop._Run.evaluate
@@ -58,6 +56,9 @@ def train(case, rank):
                           dataset_path=store.open("datasets/dataset").path, seed=7,
                           retriever=find_model(section.retriever, store=store) if getattr(section, "retriever", None) else None)
     plain = case["world"] == 1 and section.deepspeed in ("auto", "none")
+    if not plain:  # else accelerate would make a group of one, and wrap the model
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(case["world"]),
+                          LOCAL_WORLD_SIZE=str(case["world"]), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(case["port"]))
     world = ALONE if plain else World.join(cuda=False)
     zero.prepare_cpu()
     loaded = task.load(work_task, device="cpu")
@@ -83,6 +84,7 @@ for line in sys.stdin:
             out = os.open(case["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(out, 1), os.dup2(out, 2)
             code = 0
+            faulthandler.register(signal.SIGALRM, chain=True)  # where it hangs
             signal.alarm(400)
             try:
                 train(case, rank)
