@@ -51,7 +51,7 @@ model = SentenceTransformer("models/multilingual-e5-small", device="cpu")
 model.max_seq_length = tokens
 arguments = SentenceTransformerTrainingArguments(
     output_dir="trainer", max_steps=steps, per_device_train_batch_size=batch, learning_rate=rate, warmup_steps=steps // 10,
-    seed=seed, save_strategy="no", report_to="none", disable_tqdm=True, bf16=bf16,
+    seed=seed, save_strategy="no", report_to="none", disable_tqdm=True, bf16=bf16, use_cpu=True,
 )
 SentenceTransformerTrainer(
     model=model, args=arguments, train_dataset=Dataset.from_list(json.loads(Path(rows).read_text())),
