@@ -35,7 +35,7 @@ chart's terminationGraceSeconds."""
 _MEET_SECONDS: Final = 120
 """Between `gather`, after which all machines are there, and the agents' own rendezvous."""
 _ROOM_TO_SPARE: Final = 0.5
-"""Share of a GPU that a run may be planned to take without being tried first. A guess: plans are 15 % off at most."""
+"""Share of a GPU that a run may be planned to take without being tried first. A guess, not seen on a GPU."""
 _FIRST: Final = (2, 3, 4, 1, 69, 75)
 """Whose error is the cause, when several workers failed: the others only lost their peer."""
 
