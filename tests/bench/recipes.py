@@ -4,7 +4,8 @@
                                   [--directory recipes-run] [--steps N] [--list]
 
 A corpus is `demo` (the sample that ships with nearer, with questions as people ask them), a JSON lines file of documents
-(its headings are the queries), or a directory in BEIR's or the guide's form (documents.jsonl, eval.jsonl). Base model is
+(its headings are the queries; with `:descriptions` or `:keywords` after its name these are, see corpora.py), a JSON file
+in SQuAD's form (KorQuAD's), or a directory in BEIR's or the guide's form (documents.jsonl, eval.jsonl). Base model is
 multilingual-e5-small, from a package.
 
 Each recipe is what is written below, over what all have in common; what is chosen while it trains is chosen on
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from corpora import descriptions, keywords, reading_test
 from korean_help import MEASURE, mean, per_query, training_minutes
 
 from nearer.cli.app import run
@@ -35,6 +37,7 @@ from nearer.demo import e5
 from nearer.ranking.compare import compare
 
 MODEL = "models/multilingual-e5-small"
+KINDS = {"descriptions": descriptions, "keywords": keywords}
 EMBEDDER: dict[str, Any] = {
     "base_model": MODEL, "epochs": 1, "batch_size": 32, "learning_rate": 8e-5, "scale": 50, "dropout": 0,
     "max_query_tokens": 32, "max_passage_tokens": 64, "negatives_per_query": 1, "max_steps": 40,
@@ -91,11 +94,18 @@ def corpus_of(word: str) -> Corpus:
         for name in ("documents.jsonl", "eval.jsonl"):
             (there / name).write_bytes((resources.files("nearer.demo") / "data" / name).read_bytes())
         return Corpus(name="demo", generate={**in_folder(there), "chunk": {"max_tokens": 128}})
-    path = Path(word)
+    place, _, kind = word.partition(":")
+    path = Path(place)
     if path.is_dir():
         return Corpus(name=path.name, generate=in_folder(path))
+    name = path.parent.name if path.stem == "documents" else path.stem
+    if kind or path.suffix == ".json":
+        name = f"{name}-{kind}" if kind else name
+        folder = Path("data") / name
+        (KINDS[kind] if kind else reading_test)(path, folder)
+        return Corpus(name=name, generate={"documents": str(folder), "test_share": 0.35})
     own: dict[str, Any] = {"documents": str(path), "sources": ["headings"], "test_share": 0.35}
-    return Corpus(name=path.parent.name if path.stem == "documents" else path.stem, generate=own)
+    return Corpus(name=name, generate=own)
 
 
 def in_folder(path: Path) -> dict[str, Any]:
@@ -193,7 +203,9 @@ def main() -> None:
         sys.stdout.write(yaml.safe_dump({"embedders": EMBEDDERS, "rerankers": RERANKERS}, sort_keys=False))
         return
     words = [word if word == "demo" else str(Path(word).resolve()) for word in options.corpora]
-    if missing := [word for word in words if word != "demo" and not Path(word).exists()]:
+    if unknown := [word for word in words if ":" in word and word.partition(":")[2] not in KINDS]:
+        parser.error(f"{unknown[0]}: after the colon {' or '.join(KINDS)}")
+    if missing := [word for word in words if word != "demo" and not Path(word.partition(":")[0]).exists()]:
         parser.error(f"there is no {missing[0]}")
     if not words:
         parser.error("name a corpus: demo, a file of documents, or a directory")
