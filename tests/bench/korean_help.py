@@ -72,7 +72,7 @@ def settings(documents: Path, seed: int, *, reranker: bool) -> dict[str, object]
                 "rerank_depth": 20,
                 "max_steps": 240,
                 "evaluations_per_epoch": 1,
-                "validation_queries": 100,
+                "validation_queries": 200,
                 "freeze": {"embeddings": True, "layers": 4},
             },
         },

@@ -46,7 +46,7 @@ EMBEDDER: dict[str, Any] = {
 }  # fmt: skip
 RERANKER: dict[str, Any] = {
     "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96, "max_steps": 240,
-    "evaluations_per_epoch": 1, "validation_queries": 100, "freeze": {"embeddings": True, "layers": 4},
+    "evaluations_per_epoch": 1, "validation_queries": 200, "freeze": {"embeddings": True, "layers": 4},
     "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
 }  # fmt: skip
 EMBEDDERS: dict[str, dict[str, Any]] = {

@@ -35,11 +35,11 @@ def weighted(runs: Sequence[Run], weights: Sequence[float]) -> dict[str, list[Hi
     """
     if len(runs) != len(weights):
         raise ValueError(f"{len(weights)} weights for {len(runs)} runs")
-    scaled = [
-        {query: {target: weight * share for target, share in _min_max(hits).items()} for query, hits in run.items()}
+    shares = [
+        {query: {target: weight * share for target, share in scaled(hits).items()} for query, hits in run.items()}
         for run, weight in zip(runs, weights, strict=True)
     ]
-    return _sum(scaled)
+    return _sum(shares)
 
 
 def interpolate(hits: Sequence[Hit], scores: Mapping[str, float], *, depth: int, weight: float) -> list[Hit]:
@@ -64,15 +64,16 @@ def interpolate(hits: Sequence[Hit], scores: Mapping[str, float], *, depth: int,
     return [*ordered, *hits[depth:]]
 
 
-def _reciprocal(hits: Sequence[Hit], k: int) -> dict[str, float]:
-    return {hit.target: 1.0 / (k + rank) for rank, hit in enumerate(hits, start=1)}
-
-
-def _min_max(hits: Sequence[Hit]) -> dict[str, float]:
+def scaled(hits: Sequence[Hit]) -> dict[str, float]:
+    """Target → its score, brought to [0, 1] within the list; 1 where all are equal."""
     if not hits:
         return {}
     low, high = min(hit.score for hit in hits), max(hit.score for hit in hits)
     return {hit.target: (hit.score - low) / (high - low) if high > low else 1.0 for hit in hits}
+
+
+def _reciprocal(hits: Sequence[Hit], k: int) -> dict[str, float]:
+    return {hit.target: 1.0 / (k + rank) for rank, hit in enumerate(hits, start=1)}
 
 
 def _sum(parts: Sequence[dict[str, dict[str, float]]]) -> dict[str, list[Hit]]:

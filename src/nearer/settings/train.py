@@ -165,6 +165,10 @@ class RerankerSettings(TrainSettings):
         "beside the embedder's own scores is chosen, with the validation queries. Null: the output of "
         "`train.embedding` if that is the base model; else no weight is chosen, and the reranker counts alone.",
     )
+    validation_passages: PositiveInt = 10_000
+    """What is put in order is taken from so many passages: the validation queries' answers, their hard negatives, and a
+    seeded sample. As many as train, because among fewer the retriever is better than it will be, and the reranker's
+    weight beside it comes out too small (docs/log.md, 2026-11-30)."""
     rerank_depth: PositiveInt = 10
     """So many passages of each list are scored to choose that weight, and to choose the best checkpoint;
     `eval.rerank_depth` where time allows."""

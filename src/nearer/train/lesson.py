@@ -9,6 +9,7 @@ from nearer.corpus.dataset import Dataset
 from nearer.models.load import load_embedder
 from nearer.process import release_memory
 from nearer.progress import Progress
+from nearer.records import Hit
 from nearer.store import WorkArea
 from nearer.train.lists import keep_lists, kept_lists, retrieve
 from nearer.train.orders import RerankerTraining, Task
@@ -28,6 +29,7 @@ class Lesson:
             end; None: they were mined, and all count.
         curriculum: share of the training after which that is so.
         candidates: validation query id → keys that are put in order.
+        ranked: validation query id → what the retriever gives, with its scores; empty where it is not known.
         suspects: texts that were dropped from the retriever's ranks, because they may be unjudged answers.
         cpu_seconds: that the retriever took.
     """
@@ -38,6 +40,7 @@ class Lesson:
     nearest: int | None
     curriculum: float
     candidates: Mapping[str, Sequence[str]]
+    ranked: Mapping[str, list[Hit]]
     suspects: int
     cpu_seconds: float
 
@@ -58,7 +61,7 @@ def prepare_lesson(
     work: WorkArea,
     progress: Progress,
 ) -> tuple[Material, Lesson]:
-    """See where negatives come from.
+    """See where negatives come from, and what is put in order.
 
     The retriever's lists are found once a run, by all processes, and kept: a run that goes on has the same.
 
@@ -66,10 +69,11 @@ def prepare_lesson(
         The material, its negatives replaced by the retriever's ranks where that is known and not refused; the lesson.
     """
     lists = None
-    if task.retriever is not None and training.negatives_from != "dataset":
+    own = task.retriever is not None and training.negatives_from != "dataset"
+    if task.retriever is not None:
         lists = world.share(kept_lists(work) if world.main else None)
         if lists is None:
-            progress.say("retrieving negatives", retriever=task.retriever.name)
+            progress.say("retrieving what is to be reranked", retriever=task.retriever.name)
             lists = retrieve(
                 load_embedder(
                     task.retriever,
@@ -77,8 +81,7 @@ def prepare_lesson(
                     passage_template=dataset.chunking.template,
                 ),
                 material,
-                depth=training.negatives_depth,
-                rerank_depth=training.rerank_depth,
+                depth=training.negatives_depth if own else None,
                 passages=training.negatives_passages,
                 max_share=training.max_share_of_positive,
                 seed=task.seed,
@@ -88,14 +91,20 @@ def prepare_lesson(
             if world.main:
                 keep_lists(lists, work)
             release_memory()  # of the retriever
-        material = replace(material, negatives={query: tuple(keys) for query, keys in lists.negatives.items()})
+        if own:
+            material = replace(material, negatives={query: tuple(keys) for query, keys in lists.negatives.items()})
     lesson = Lesson(
         listwise=training.loss == "listwise",
         hard_negatives=training.hard_negatives,
         random_negatives=training.random_negatives,
-        nearest=training.rerank_depth if lists else None,
+        nearest=training.rerank_depth if own else None,
         curriculum=training.curriculum,
-        candidates=lists.candidates if lists else material.validation.candidates,
+        candidates={
+            query: [hit.target for hit in hits[: training.rerank_depth]] for query, hits in lists.candidates.items()
+        }
+        if lists
+        else material.validation.candidates,
+        ranked=lists.candidates if lists else {},
         suspects=lists.suspects if lists else 0,
         cpu_seconds=lists.cpu_seconds if lists else 0.0,
     )

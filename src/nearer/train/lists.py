@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,11 +19,14 @@ import numpy as np
 
 from nearer.models.encode import Embedder
 from nearer.ranking import dense
+from nearer.records import Hit
 from nearer.store import WorkArea
 from nearer.train import shard
 from nearer.train.rows import Material
 from nearer.train.world import World
 
+DEPTH: Final = 100
+"""Ranks of a list of candidates that are kept: enough for the best ten documents among them."""
 _FILE: Final = "lists.json"
 _BATCH_TOKENS: Final = 2048
 """Small batches stay in a CPU's cache; a GPU's memory holds more than these anyway."""
@@ -35,13 +38,13 @@ class Lists:
 
     Args:
         negatives: training query id → keys of texts that may train and do not answer it.
-        candidates: validation query id → keys of validation passages.
+        candidates: validation query id → validation passages, with the retriever's scores.
         suspects: how many texts of the negatives' lists were dropped, because they may be unjudged answers.
         cpu_seconds: that it took to find them, over all processes.
     """
 
     negatives: Mapping[str, Sequence[str]]
-    candidates: Mapping[str, Sequence[str]]
+    candidates: Mapping[str, list[Hit]]
     suspects: int
     cpu_seconds: float
 
@@ -55,25 +58,27 @@ def kept_lists(work: WorkArea) -> Lists | None:
         return None
     raw = json.loads(path.read_text(encoding="utf-8"))
     keys = raw["keys"]
-    negatives, candidates = (
-        {query: [keys[number] for number in ranks] for query, ranks in raw[name].items()}
-        for name in ("negatives", "candidates")
+    return Lists(
+        negatives={query: [keys[number] for number in ranks] for query, ranks in raw["negatives"].items()},
+        candidates={query: [Hit(*pair) for pair in ranks] for query, ranks in raw["candidates"].items()},
+        suspects=raw["suspects"],
+        cpu_seconds=raw["cpu_seconds"],
     )
-    return Lists(negatives=negatives, candidates=candidates, suspects=raw["suspects"], cpu_seconds=raw["cpu_seconds"])
 
 
 def keep_lists(lists: Lists, work: WorkArea) -> None:
-    """Leave them for a run that goes on; each key is written once, because it stands in many lists."""
-    parts = {"negatives": lists.negatives, "candidates": lists.candidates}
-    keys = sorted({key for ranked in parts.values() for ranks in ranked.values() for key in ranks})
+    """Leave them for a run that goes on; a negative's key is written once, because it stands in many lists."""
+    keys = sorted({key for ranks in lists.negatives.values() for key in ranks})
     number = {key: place for place, key in enumerate(keys)}
     raw = {
-        name: {query: [number[key] for key in ranks] for query, ranks in ranked.items()}
-        for name, ranked in parts.items()
+        "keys": keys,
+        "negatives": {query: [number[key] for key in ranks] for query, ranks in lists.negatives.items()},
+        "candidates": lists.candidates,
+        "suspects": lists.suspects,
+        "cpu_seconds": lists.cpu_seconds,
     }
     temporary = Path(f"{work.path / _FILE}.tmp")
-    facts = {"keys": keys, "suspects": lists.suspects, "cpu_seconds": lists.cpu_seconds}
-    temporary.write_text(json.dumps({**facts, **raw}, ensure_ascii=False), encoding="utf-8")
+    temporary.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
     temporary.rename(work.path / _FILE)
     work.share(_FILE)
 
@@ -82,40 +87,69 @@ def retrieve(
     embedder: Embedder,
     material: Material,
     *,
-    depth: int,
-    rerank_depth: int,
+    depth: int | None,
     passages: int,
     max_share: float | None,
     seed: int,
     world: World,
 ) -> Lists:
-    """Rank training texts for the training queries, and validation passages for the validation queries.
+    """Rank validation passages for the validation queries and, unless not asked for, training texts for theirs.
 
     Args:
         embedder: the retriever.
         material: queries and texts.
-        depth: ranks of a list of negatives.
-        rerank_depth: ranks of a list of candidates.
-        passages: the lists of negatives are over so many texts: mined negatives first, then a sample of the pool.
+        depth: ranks of a list of negatives; None: there are to be none.
+        passages: the lists of negatives are over so many texts: mined negatives first, then what validation ranks and
+            may train, then a sample of the pool.
         max_share: of the best answer's score, both centred by the mean over all queries and texts; what scores above it
             is taken for an unjudged answer. Where no answer scores above that mean, all texts are. None: nothing is.
         seed: of the sample.
         world: all processes; each encodes its part.
     """
     began = time.process_time()
-    trains = _training_texts(material, most=passages, draw=random.Random(f"lists {seed}"))
     validates = material.validation.passages
     answers: dict[str, list[str]] = {query: [] for query in material.queries}
     for row in material.rows:
         answers[row.query_id].append(row.positive)
-    texts = sorted({*trains, *validates}.union(*answers.values()))
-    place = {key: row for row, key in enumerate(texts)}
-    vectors = _encode(embedder, [material.texts[key] for key in texts], queries=False, world=world)
+    trains: list[str] = []
+    texts = set(validates)
+    if depth is not None:
+        trains = _training_texts(material, most=passages, draw=random.Random(f"lists {seed}"))
+        texts.update(trains, *answers.values())
+    place = {key: row for row, key in enumerate(sorted(texts))}
+    vectors = _encode(embedder, [material.texts[key] for key in place], queries=False, world=world)
 
     def of(keys: Sequence[str]) -> np.ndarray:
         return vectors[[place[key] for key in keys]]
 
-    asked = _encode(embedder, list(material.queries.values()), queries=True, world=world)
+    queries = material.validation.queries
+    validated = _encode(embedder, list(queries.values()), queries=True, world=world)
+    candidates = dict(zip(queries, dense.search(validated, of(validates), validates, DEPTH), strict=True))
+    negatives: dict[str, list[str]] = {}
+    suspects = 0
+    if depth is not None:
+        asked = _encode(embedder, list(material.queries.values()), queries=True, world=world)
+        found = _negatives(material, asked, of, trains=trains, answers=answers, depth=depth, max_share=max_share)
+        negatives, suspects = found
+    return Lists(
+        negatives=negatives,
+        candidates=candidates,
+        suspects=suspects,
+        cpu_seconds=sum(world.gather(time.process_time() - began)),
+    )
+
+
+def _negatives(
+    material: Material,
+    asked: np.ndarray,
+    of: Callable[[Sequence[str]], np.ndarray],
+    *,
+    trains: Sequence[str],
+    answers: Mapping[str, Sequence[str]],
+    depth: int,
+    max_share: float | None,
+) -> tuple[dict[str, list[str]], int]:
+    """Each query's ranks without answers, and how many suspects were dropped; `asked` and `of` are vectors."""
     zero = float(asked.mean(axis=0, dtype=np.float64) @ of(trains).mean(axis=0, dtype=np.float64))
     negatives: dict[str, list[str]] = {}
     suspects = 0
@@ -133,22 +167,15 @@ def retrieve(
             suspects += len(others) - len(believed)
             others = believed
         negatives[query] = [hit.target for hit in others]
-    queries = material.validation.queries
-    validated = _encode(embedder, list(queries.values()), queries=True, world=world)
-    candidates = dense.search(validated, of(validates), validates, rerank_depth)
-    return Lists(
-        negatives=negatives,
-        candidates={query: [hit.target for hit in hits] for query, hits in zip(queries, candidates, strict=True)},
-        suspects=suspects,
-        cpu_seconds=sum(world.gather(time.process_time() - began)),
-    )
+    return negatives, suspects
 
 
 def _training_texts(material: Material, *, most: int, draw: random.Random) -> list[str]:
-    mined = sorted({key for keys in material.negatives.values() for key in keys})
-    others = sorted(set(material.pool).difference(mined))
+    mined = {key for keys in material.negatives.values() for key in keys}
+    others = set(material.pool) - mined
+    validates = others.intersection(material.validation.passages)
     found: list[str] = []
-    for keys in (mined, others):
+    for keys in map(sorted, (mined, validates, others - validates)):
         room = most - len(found)
         found += draw.sample(keys, room) if len(keys) > room else keys
     return sorted(found)

@@ -93,9 +93,18 @@ def reranking_ndcg(
 
 def mean_ndcg(run: Run, validation: Validation) -> Measured:
     """Mean nDCG@10 of ranked passages; queries that are judged on documents are scored on documents."""
+    return measured(each_ndcg(run, validation))
+
+
+def each_ndcg(run: Run, validation: Validation) -> np.ndarray:
+    """As `mean_ndcg`, (queries,), in the same order for every run."""
     document_of = validation.document_of.__getitem__
     whole = on_documents(validation.judgments)
     ranked = {query: to_documents(hits, document_of) if query in whole else hits for query, hits in run.items()}
     scores = evaluate(ranked, relevant(validation.judgments, document_of), [10])
-    values = np.array([measures[NDCG] for measures in scores.per_query.values()])
-    return Measured(scores.mean[NDCG], float(values.std() / math.sqrt(len(values))))
+    return np.array([scores.per_query[query][NDCG] for query in sorted(scores.per_query)])
+
+
+def measured(values: np.ndarray) -> Measured:
+    """The mean of the queries' values (queries,), and its standard error."""
+    return Measured(float(values.mean()), float(values.std() / math.sqrt(len(values))))

@@ -21,7 +21,7 @@ from nearer.train.orders import EmbeddingTraining, Freeze, Lora, RerankerTrainin
 if TYPE_CHECKING:
     from nearer.train.place import Place
 
-FORMATS = {"embedding": 2, "reranker": 4}
+FORMATS = {"embedding": 2, "reranker": 5}
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
 _OF_LISTS = {"curriculum", "max_share_of_positive", "negatives_depth", "negatives_passages"}

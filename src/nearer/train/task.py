@@ -19,6 +19,7 @@ from nearer.models.save import save_embedder, save_reranker
 from nearer.models.score import Reranker
 from nearer.models.source import ModelSource
 from nearer.progress import Progress
+from nearer.records import Hit
 from nearer.store import Built, WorkArea
 from nearer.train.adapters import Adapters, add_adapters
 from nearer.train.embedding import probe_embedder, train_embedder
@@ -31,7 +32,7 @@ from nearer.train.rows import Material, prepare
 from nearer.train.schedule import evaluation_steps, steps_of
 from nearer.train.states import put_weights
 from nearer.train.trainable import freeze, freeze_unreached, set_dropout
-from nearer.train.weight import lists_of, weigh
+from nearer.train.weight import weigh
 from nearer.train.world import ALONE
 
 _TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
@@ -57,6 +58,8 @@ class Trained:
     facts: Mapping[str, Any]
     device: str
     precision: str
+    ranked: Mapping[str, list[Hit]]
+    """Of a reranker: validation query id → what its retriever gives; empty where that is not known."""
 
 
 def material_of(task: Task, dataset: Dataset) -> Material:
@@ -123,6 +126,7 @@ def load(task: Task, *, device: str) -> Loaded:
 def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: WorkArea, progress: Progress) -> Trained:
     """Train what was loaded, in place."""
     dataset, world = loaded.dataset, method.world
+    ranked: Mapping[str, list[Hit]] = {}
     material = material_of(task, dataset)
     if task.training.activation_checkpointing:
         method = replace(method, separate=_checkpoint_activations(loaded.tuned.model, method))
@@ -149,6 +153,7 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
             material, lesson = prepare_lesson(
                 task, training, dataset, material, world=world, device=device, work=work, progress=progress
             )
+            ranked = lesson.ranked
             batch = training.batch_size
             if lesson.listwise:
                 batch -= batch % lesson.width
@@ -170,7 +175,7 @@ def train(task: Task, loaded: Loaded, *, method: Method, device: str, work: Work
     named = torch.cuda.get_device_name() if device == "cuda" else device
     if world.size > 1 or method.deepspeed:
         facts |= {"processes": world.size}
-    return Trained(result=result, facts=facts, device=named, precision=recipe.precision)
+    return Trained(result=result, facts=facts, device=named, precision=recipe.precision, ranked=ranked)
 
 
 def publish(task: Task, loaded: Loaded, trained: Trained, directory: Path, *, progress: Progress) -> Built:
@@ -189,8 +194,8 @@ def publish(task: Task, loaded: Loaded, trained: Trained, directory: Path, *, pr
         contract = replace(contract, chunker=dataset.chunking.chunker, chunk_tokens=dataset.chunking.max_tokens)
         save_reranker(Reranker(contract=contract, model=tuned.model), directory)
     _compare_scores(task, trained, dataset, directory)
-    if task.retriever is not None and isinstance(task.training, RerankerTraining):
-        weighed = _weigh(task, task.training, task.retriever, dataset, directory, progress=progress)
+    if trained.ranked and isinstance(task.training, RerankerTraining):
+        weighed = _weigh(task, task.training, trained.ranked, dataset, directory, progress=progress)
         trained = replace(trained, facts={**trained.facts, **weighed})
     return _built(trained, progress=progress)
 
@@ -214,7 +219,8 @@ def take_up(task: Task, work: WorkArea) -> tuple[Loaded, Trained]:
     place = work.bring(FINISHED)
     raw = json.loads((place / "trained.json").read_text(encoding="utf-8"))
     history = {int(step): value for step, value in raw["result"].pop("history").items()}
-    trained = Trained(**{**raw, "result": Result(history=history, **raw["result"])})
+    ranked = {query: [Hit(*pair) for pair in hits] for query, hits in raw["ranked"].items()}
+    trained = Trained(**{**raw, "result": Result(history=history, **raw["result"]), "ranked": ranked})
     loaded = load(task, device="cpu")
     if trained.result.best_step:
         put_weights(loaded.tuned.model, load_file(place / "best.safetensors"), world=ALONE)
@@ -245,40 +251,31 @@ def _compare_scores(task: Task, trained: Trained, dataset: Dataset, directory: P
 def _weigh(
     task: Task,
     training: RerankerTraining,
-    retriever: ModelSource,
+    ranked: Mapping[str, list[Hit]],
     dataset: Dataset,
     directory: Path,
     *,
     progress: Progress,
 ) -> dict[str, Any]:
     """Choose the weight of the reranker in a directory, and write it into its contract; facts for the manifest."""
-    device = training.device
     material = material_of(task, dataset)
-    # Small batches stay in a CPU's cache; a GPU's memory holds more than these anyway.
-    batch_tokens = 2048
-    lists = lists_of(
-        load_embedder(retriever, device=device, passage_template=dataset.chunking.template),
-        material.validation,
-        material.texts,
-        batch_tokens=batch_tokens,
-    )
     source = ModelSource(name=str(directory), path=directory, fingerprint="", origin="directory", revision="")
-    reranker = load_reranker(source, device=device)
+    reranker = load_reranker(source, device=training.device)
     found = weigh(
         reranker,
-        lists,
+        ranked,
         material.validation,
         material.texts,
         depth=training.rerank_depth,
-        batch_tokens=batch_tokens,
+        batch_tokens=2048,  # small batches stay in a CPU's cache; a GPU's memory holds more than these anyway
         progress=progress,
     )
     replace(reranker.contract, rerank_weight=found.weight).save(directory)
     progress.say("weight of the reranker beside its retriever", **found.facts())
     if found.weight == 0:
         progress.warn(
-            "the reranker brings nothing: on the validation queries no order that it has a part in is better than the "
-            "retriever's own, so its weight is 0",
+            "the reranker brings nothing on the validation queries beside the retriever's own scores, so its weight is "
+            "0",
             without_reranker=round(found.without, 4),
             reranker_alone=round(found.alone, 4),
         )
