@@ -70,7 +70,6 @@ def settings(documents: Path, seed: int, *, reranker: bool) -> dict[str, object]
                 "hard_negatives": 6,
                 "random_negatives": 1,
                 "rerank_depth": 20,
-                "max_steps": 240,
                 "evaluations_per_epoch": 1,
                 "validation_queries": 200,
                 "freeze": {"embeddings": True, "layers": 4},

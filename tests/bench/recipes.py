@@ -40,28 +40,34 @@ MODEL = "models/multilingual-e5-small"
 KINDS = {"descriptions": descriptions, "keywords": keywords}
 EMBEDDER: dict[str, Any] = {
     "base_model": MODEL, "epochs": 1, "batch_size": 32, "learning_rate": 8e-5, "scale": 50, "dropout": 0,
-    "max_query_tokens": 32, "max_passage_tokens": 64, "negatives_per_query": 1, "max_steps": 40,
+    "max_query_tokens": 64, "max_passage_tokens": 256, "negatives_per_query": 1, "max_steps": 40,
     "evaluations_per_epoch": 1, "validation_queries": 150, "validation_passages": 400,
     "freeze": {"embeddings": True, "layers": 4},
 }  # fmt: skip
 RERANKER: dict[str, Any] = {
-    "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96, "max_steps": 240,
+    "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96,
     "evaluations_per_epoch": 1, "validation_queries": 200, "freeze": {"embeddings": True, "layers": 4},
     "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
 }  # fmt: skip
 EMBEDDERS: dict[str, dict[str, Any]] = {
     "common": {},
     "plain": {"learning_rate": 2e-5, "scale": 20, "dropout": None, "freeze": {}, "negatives_per_query": 0},
+    "short": {"max_query_tokens": 32, "max_passage_tokens": 64},
     "nothing-frozen": {"freeze": {}},
     "eight-frozen": {"freeze": {"embeddings": True, "layers": 8}},
     "no-hard-negative": {"negatives_per_query": 0},
     "three-hard-negatives": {"negatives_per_query": 3},
     "slower": {"learning_rate": 2e-5},
     "warmer": {"scale": 20},
+    "colder": {"scale": 100},
+    "lora": {"freeze": {}, "lora": {}, "learning_rate": None},
+    "lora-faster": {"freeze": {}, "lora": {}, "learning_rate": 8e-4},
 }
 RERANKERS: dict[str, dict[str, Any]] = {
     "common": {},
     "mined": {"negatives_from": "dataset"},
+    "two-epochs": {"epochs": 2},
+    "half-an-epoch": {"epochs": 0.5},
     "binary": {"loss": "binary"},
     "binary-mined": {"loss": "binary", "negatives_from": "dataset"},
     "binary-short": {

@@ -23,6 +23,7 @@ from nearer.testing import korean_dataset, korean_documents, tiny_cross_encoder,
 from nearer.train import collapse
 from nearer.train import run as job
 from nearer.train.checkpoint import Journal
+from nearer.train.measure import measured
 
 TEXTS = [document["content"] for document in korean_documents(6, 9)]
 EMBEDDING = {"base_model": "base", "learning_rate": 2e-3, "batch_size": 8, "max_steps": 12, "val_split": 0.2}
@@ -190,6 +191,31 @@ def test_a_validation_that_cannot_tell_does_not_veto() -> None:
     assert Journal(history={0: 0.92, 5: 0.85, 10: 0.89}, base_error=0.02).best_step == 0
     assert Journal(history={0: 0.92, 5: 0.85}, base_error=0.02, base_may_win=False).best_step == 5
     assert Journal(history={0: 0.92}).best_step == 0
+
+
+def test_a_validation_like_the_test_is_compared_query_by_query() -> None:
+    """Where every query loses a little the base is kept, though its own standard error is larger than the loss."""
+    base, worse = [1.0, 0.0, 1.0, 0.0], [0.98, -0.02, 0.98, -0.02]
+    for alike, best in ((True, 0), (False, 5)):
+        journal = Journal(alike=alike)
+        for step, values in ((0, base), (5, worse)):
+            journal.note(step, measured(np.array(values)))
+        assert journal.best_step == best
+    noise = Journal(alike=True)
+    noise.note(0, measured(np.array(base)))
+    noise.note(5, measured(np.array([0.0, 1.0, 0.9, 0.0])))  # a loss of 0.025, of which the error is larger
+    assert noise.best_step == 5
+
+
+def test_cut_answers_are_said(root: Path) -> None:
+    """Answers that training does not see to their end are warned of, with the way out; whole ones are not."""
+    tiny_embedder(root / "base")
+    for tokens, said in ((6, True), (64, False)):
+        ears = Ears()
+        output = f"models/cut-{tokens}"
+        section = {**EMBEDDING, "max_steps": 1, "max_passage_tokens": tokens, "output_dir": output}
+        train(root, "embedding", section, ears=ears)
+        assert any("are cut in training, at 6 tokens" in warning for warning in ears.warned) == said
 
 
 @pytest.mark.parametrize(("scale", "collapsed"), [(0.0, True), (10.0, False)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nearer.corpus.dataset import Dataset
 from nearer.errors import InputError
-from nearer.records import Judgment, Negative, Passage, Query
+from nearer.records import Judgment, Negative, Origin, Passage, Query
 from nearer.testing import korean_dataset
 from nearer.train.collate import relation_matrix
 from nearer.train.holdout import validation_queries
@@ -70,6 +70,20 @@ def test_both_models_validate_on_the_same_queries() -> None:
     assert one != validation_queries(dataset, val_split=0.2, seed=4)
     trained = {judgment.query_id for judgment in dataset.train}
     assert 0.1 < len(one) / len(trained) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "alike"),
+    [("heading", "heading", True), ("real", "real", True), ("heading", "real", False), ("real", "heading", True)],
+)
+def test_validation_knows_whether_it_is_like_the_test(train: Origin, test: Origin, alike: bool) -> None:
+    """Queries made from documents say less about real ones than about others that are made."""
+    dataset = korean_dataset(40, 0)
+    tested = {judgment.query_id for judgment in dataset.test}
+    queries = {
+        name: replace(query, origin=test if name in tested else train) for name, query in dataset.queries.items()
+    }
+    assert material_of(replace(dataset, queries=queries)).validation.alike is alike
 
 
 def test_groups_that_a_query_ties_stay_together() -> None:

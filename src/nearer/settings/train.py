@@ -1,4 +1,9 @@
-"""What `nearer train` is told, for either model."""
+"""What `nearer train` is told, for either model.
+
+Where a default was measured, its docstring names the entry of docs/log.md; all of these were measured on an encoder,
+multilingual-e5-small. The others are conventions, of BERT's fine-tuning (Devlin et al. 2019, appendix A.3), of
+sentence-transformers or of LoRA (Hu et al. 2021), for decoders as for encoders.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,8 @@ class FreezeSettings(Section):
     embeddings: bool = False
     """Token embeddings stay as they are."""
     layers: NonNegativeInt = 0
-    """So many of the first layers stay as they are."""
+    """So many of the first layers stay as they are. With embeddings and four of twelve a step costs two thirds, and
+    retrieval gains the same within noise (docs/log.md, 2026-11-30)."""
 
 
 class LoraSettings(Section):
@@ -38,21 +44,22 @@ class TrainSettings(Section):
 
     dataset: str | None = execution(None, description="Address of the dataset; default: the output of `generate`.")
     epochs: PositiveFloat = 3.0
-    """Passes over the training queries."""
+    """Passes over the training queries; three by convention, of which the best validation is published."""
     max_steps: PositiveInt | None = None
     """Ends training after so many optimizer steps even if the epochs are not over."""
     val_split: OpenShare = 0.1
     """Share of the training queries that validate, by group of near-duplicate documents; the same for both models."""
-    learning_rate: PositiveFloat = 2e-5
-    """Peak learning rate of AdamW, reached after warm-up, then falling linearly to zero."""
+    learning_rate: PositiveFloat | None = None
+    """Peak learning rate of AdamW, reached after warm-up, then falling linearly to zero. Null: 2e-5, and 1e-4 with
+    `lora`, as adapters take more than whole weights; few steps take more as well (docs/log.md, 2026-11-30)."""
     warmup_share: Share = 0.1
-    """Share of the steps over which the learning rate rises."""
+    """Share of the steps over which the learning rate rises; by convention."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    """AdamW weight decay."""
+    """AdamW weight decay; by convention."""
     max_grad_norm: PositiveFloat = 1.0
-    """Gradient norm above which gradients are scaled down."""
+    """Gradient norm above which gradients are scaled down; by convention."""
     dropout: Share | None = None
-    """Dropout probability in the model; null: as the model has it."""
+    """Dropout probability in the model; null: as the model has it. The recipes that were measured have 0."""
     freeze: FreezeSettings = FreezeSettings()
     evaluations_per_epoch: PositiveInt = 2
     """Validations an epoch; the best checkpoint by nDCG@10 is the one that is published."""
@@ -96,9 +103,15 @@ class TrainSettings(Section):
         "is told where by its own environment variables.",
     )
 
+    @property
+    def peak_learning_rate(self) -> float:
+        """`learning_rate`, or what it is where it is null."""
+        return self.learning_rate or (2e-5 if self.lora is None else 1e-4)
+
     def result_fields(self) -> dict[str, Any]:
         """As of any section; without `lora` where it is not used, so that work done before it existed stays done."""
-        return {name: value for name, value in super().result_fields().items() if name != "lora" or value is not None}
+        found = super().result_fields() | {"learning_rate": self.peak_learning_rate}
+        return {name: value for name, value in found.items() if name != "lora" or value is not None}
 
 
 class EmbeddingSettings(TrainSettings):
@@ -111,13 +124,16 @@ class EmbeddingSettings(TrainSettings):
     batch_size: Annotated[int, Field(ge=2)] = 16
     """Queries an optimizer step, over all processes; each is the negative of all others."""
     scale: PositiveFloat = 20.0
-    """Inverse temperature of the contrastive loss; similarities are multiplied by it."""
+    """Inverse temperature of the contrastive loss; similarities are multiplied by it. 20 is sentence-transformers' own;
+    the recipes that were measured have 50, as e5's cosines all lie between 0.7 and 1 (docs/log.md, 2026-11-30)."""
     negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
-    """Hard negatives a query that take part in a step."""
+    """Hard negatives a query that take part in a step (docs/log.md, 2026-11-30)."""
     max_query_tokens: PositiveInt = 64
     """Longer queries are cut in training."""
     max_passage_tokens: PositiveInt = 256
-    """Longer passages are cut in training; the share of those is printed."""
+    """Longer passages are cut in training, and it is said when many are. Shorter steps are cheaper and can do harm: at
+    64, of Wikipedia paragraphs whose answers lie behind that, training cost 4.8 % of nDCG@10; whole, it gained
+    (docs/log.md, 2026-11-30)."""
     pooling: Literal["auto", "mean", "cls", "lasttoken"] = "auto"
     """`auto`: as the base model says; for a bare encoder mean, for a bare decoder the last token."""
     query_prefix: str | None = None
@@ -136,12 +152,14 @@ class RerankerSettings(TrainSettings):
     batch_size: PositiveInt = 8
     """Query-passage pairs an optimizer step, over all processes."""
     loss: Literal["binary", "listwise"] = "binary"
-    """`binary`: each pair is an answer or none; `listwise`: the answer against its own negatives, which takes a
-    batch_size of at least one answer with all of them."""
+    """`binary`: each pair is an answer or none, as the scores are wanted elsewhere; `listwise`: the answer against its
+    own negatives, which takes a batch_size of at least one answer with all of them. The recipe whose gain was measured
+    is listwise, with six hard negatives and a random one (docs/log.md, 2026-11-30)."""
     hard_negatives: Annotated[int, Field(ge=0, le=10)] = 1
     """Hard negatives a positive pair."""
     random_negatives: Annotated[int, Field(ge=0, le=10)] = 2
-    """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau."""
+    """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau
+    (docs/log.md, 2026-11-24)."""
     negatives_from: Literal["auto", "dataset", "retriever"] = "auto"
     """Where hard negatives come from: those that `generate` mined, or the lists of the retriever, which the reranker
     will be given; `auto`: the latter where the retriever is known."""
@@ -150,13 +168,9 @@ class RerankerSettings(TrainSettings):
     from the first `rerank_depth` at its end."""
     negatives_passages: PositiveInt = 10_000
     """Those lists are over so many passages: mined hard negatives first, then a seeded sample of the corpus."""
-    max_share_of_positive: Annotated[float, Field(gt=0.0, le=1.5)] | None = None
-    """What the retriever scores above this share of the best answer is no negative of its lists, because it may be an
-    answer that nobody judged; as `generate.negatives.max_share_of_positive`, but null by default: a retriever that
-    still puts much above the answers would take its own mistakes out of the lists (39 % of the first 20 on Korean help
-    pages at a share of 1), which are what the reranker is for."""
     curriculum: Share = 0.5
-    """Share of the training over which hard negatives from the retriever's lists take the place of random ones."""
+    """Share of the training over which hard negatives from the retriever's lists take the place of random ones
+    (docs/log.md, 2026-11-28)."""
     max_pair_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest pair, query and passage together; the passage is cut."""
     retriever: Address | None = execution(
@@ -171,7 +185,7 @@ class RerankerSettings(TrainSettings):
     weight beside it comes out too small (docs/log.md, 2026-11-30)."""
     rerank_depth: PositiveInt = 10
     """So many passages of each list are scored to choose that weight, and to choose the best checkpoint;
-    `eval.rerank_depth` where time allows."""
+    `eval.rerank_depth` where time allows: 20 were better than 10 (docs/log.md, 2026-11-28)."""
 
     @model_validator(mode="after")
     def _one_list_at_least(self) -> RerankerSettings:

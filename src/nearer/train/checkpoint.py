@@ -21,12 +21,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nearer.errors import ArtifactCorrupt, ArtifactMissing
 from nearer.store import WorkArea
+from nearer.train.measure import Measured, standard_error
 from nearer.train.states import optimizer_states, put_masters, put_optimizer_states, put_weights, trainable_weights
 from nearer.train.world import ALONE, World
 
@@ -46,8 +48,14 @@ class Journal:
     """Step → validation nDCG@10; step 0 is the base model."""
     base_may_win: bool = True
     """False for a base model without a head of its own: random weights are never the best ones."""
+    alike: bool = False
+    """The validation queries are of the kind that the test queries are."""
     base_error: float = 0.0
     """Standard error of the base model's validation."""
+    base_values: list[float] = field(default_factory=list)
+    """The base model's nDCG@10 of each validation query."""
+    errors: dict[int, float] = field(default_factory=dict)
+    """Step → standard error of its difference from the base model, query by query."""
     base_scores: list[float] = field(default_factory=list)
     """What the base model gave the probes."""
     best_scores: list[float] = field(default_factory=list)
@@ -59,13 +67,24 @@ class Journal:
     def best_step(self) -> int:
         """The first step that had the best validation; 0 (the base model) when training did harm, or has not begun.
 
-        Harm is a validation below the base's by more than one standard error. Validation queries are few and often
-        made from the documents, where the base may already be near its ceiling; what they cannot tell apart must not
-        veto the training. `eval` decides, on held-out queries.
+        Harm is a validation below the base's by more than one standard error of the difference. Where validation
+        queries are made from the documents and the test's are real, the base may already be near the ceiling of the
+        former, and what is lost there be won twice on the latter (docs/log.md, 2026-11-23): so there it is harm only
+        from one standard error of the base's own validation, which is larger. `eval` decides, on held-out queries.
         """
         best = max((step for step in self.history if step), key=lambda step: (self.history[step], -step), default=0)
-        harmed = self.base_may_win and 0 in self.history and self.history[best] < self.history[0] - self.base_error
-        return 0 if harmed else best
+        if not (self.base_may_win and 0 in self.history):
+            return best
+        error = self.errors.get(best, self.base_error) if self.alike else self.base_error
+        return 0 if self.history[best] < self.history[0] - error else best
+
+    def note(self, step: int, measured: Measured) -> None:
+        """Take down a validation; the base model's, step 0, comes first."""
+        self.history[step] = measured.mean
+        if step == 0:
+            self.base_error, self.base_values = measured.error, list(measured.values)
+        elif self.base_values:
+            self.errors[step] = standard_error(np.subtract(measured.values, self.base_values))
 
     def is_over(self, patience: int) -> bool:
         """Whether the last `patience` validations brought nothing better."""
@@ -165,8 +184,10 @@ class Checkpoints:
             temporary.replace(self.directory / _BEST)
             raw = json.loads((checkpoint / _JOURNAL).read_text(encoding="utf-8"))
         raw = self.world.share(raw)
-        history = {int(step): value for step, value in raw.pop("history").items()}
-        return Journal(history=history, **raw)
+        history, errors = (
+            {int(step): value for step, value in raw.pop(name).items()} for name in ("history", "errors")
+        )
+        return Journal(history=history, errors=errors, **raw)
 
     def resume(self, checkpoint: Path, trainer: Any) -> None:
         """Put back optimizer states, learning rate and loss scale; called when the trainer has prepared everything."""

@@ -30,6 +30,8 @@ class Validation:
     """query id → keys that a reranker ranks: its answers and its hard negatives."""
     document_of: Mapping[str, str]
     """key → document, for queries that are judged on documents; a text of no document stands for itself."""
+    alike: bool = False
+    """Whether its queries are of the kind that the test's are: real ones, or the test has none either."""
 
 
 def documents_by_query(dataset: Dataset) -> dict[str, frozenset[str]]:
@@ -113,12 +115,14 @@ def validate_on(
     room = max(0, max_passages - len(needed))
     sample = draw.sample(others, room) if len(others) > room else others
     passages = tuple(sorted({*needed, *sample}))
+    tested = {dataset.queries[judgment.query_id].origin for judgment in dataset.test}
     return Validation(
         queries={query: dataset.queries[query].text for query in chosen},
         judgments=tuple(judgments),
         passages=passages,
         candidates=candidates,
         document_of={key: relations.document_of.get(key, key) for key in passages},
+        alike="real" not in tested or all(dataset.queries[query].origin == "real" for query in chosen),
     )
 
 

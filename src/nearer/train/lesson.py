@@ -30,7 +30,6 @@ class Lesson:
         curriculum: share of the training after which that is so.
         candidates: validation query id → keys that are put in order.
         ranked: validation query id → what the retriever gives, with its scores; empty where it is not known.
-        suspects: texts that were dropped from the retriever's ranks, because they may be unjudged answers.
         cpu_seconds: that the retriever took.
     """
 
@@ -41,7 +40,6 @@ class Lesson:
     curriculum: float
     candidates: Mapping[str, Sequence[str]]
     ranked: Mapping[str, list[Hit]]
-    suspects: int
     cpu_seconds: float
 
     @property
@@ -83,7 +81,6 @@ def prepare_lesson(
                 material,
                 depth=training.negatives_depth if own else None,
                 passages=training.negatives_passages,
-                max_share=training.max_share_of_positive,
                 seed=task.seed,
                 world=world,
             )
@@ -105,7 +102,6 @@ def prepare_lesson(
         if lists
         else material.validation.candidates,
         ranked=lists.candidates if lists else {},
-        suspects=lists.suspects if lists else 0,
         cpu_seconds=lists.cpu_seconds if lists else 0.0,
     )
     return material, lesson

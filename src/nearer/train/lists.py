@@ -1,8 +1,9 @@
 """What the retriever gives the reranker, so that it trains on, and is chosen by, what it will meet.
 
 Negatives from the ranks of the retriever at hand: Gao, Dai & Callan 2021, "Rethink Training of BERT Rerankers in
-Multi-Stage Retrieval Pipeline" (ECIR). Random ones before them are our own addition, and so is that they may be held to
-the rule of `nearer.ranking.mine` for false negatives.
+Multi-Stage Retrieval Pipeline" (ECIR). Random ones before them are our own addition. They are not held to the rule of
+`nearer.ranking.mine` for false negatives: a retriever that still puts much above the answers would take its own
+mistakes out of the lists (docs/log.md, 2026-11-28), which are what the reranker is for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,13 +40,11 @@ class Lists:
     Args:
         negatives: training query id → keys of texts that may train and do not answer it.
         candidates: validation query id → validation passages, with the retriever's scores.
-        suspects: how many texts of the negatives' lists were dropped, because they may be unjudged answers.
         cpu_seconds: that it took to find them, over all processes.
     """
 
     negatives: Mapping[str, Sequence[str]]
     candidates: Mapping[str, list[Hit]]
-    suspects: int
     cpu_seconds: float
 
 
@@ -61,7 +60,6 @@ def kept_lists(work: WorkArea) -> Lists | None:
     return Lists(
         negatives={query: [keys[number] for number in ranks] for query, ranks in raw["negatives"].items()},
         candidates={query: [Hit(*pair) for pair in ranks] for query, ranks in raw["candidates"].items()},
-        suspects=raw["suspects"],
         cpu_seconds=raw["cpu_seconds"],
     )
 
@@ -74,7 +72,6 @@ def keep_lists(lists: Lists, work: WorkArea) -> None:
         "keys": keys,
         "negatives": {query: [number[key] for key in ranks] for query, ranks in lists.negatives.items()},
         "candidates": lists.candidates,
-        "suspects": lists.suspects,
         "cpu_seconds": lists.cpu_seconds,
     }
     temporary = Path(f"{work.path / _FILE}.tmp")
@@ -89,7 +86,6 @@ def retrieve(
     *,
     depth: int | None,
     passages: int,
-    max_share: float | None,
     seed: int,
     world: World,
 ) -> Lists:
@@ -101,21 +97,16 @@ def retrieve(
         depth: ranks of a list of negatives; None: there are to be none.
         passages: the lists of negatives are over so many texts: mined negatives first, then what validation ranks and
             may train, then a sample of the pool.
-        max_share: of the best answer's score, both centred by the mean over all queries and texts; what scores above it
-            is taken for an unjudged answer. Where no answer scores above that mean, all texts are. None: nothing is.
         seed: of the sample.
         world: all processes; each encodes its part.
     """
     began = time.process_time()
     validates = material.validation.passages
-    answers: dict[str, list[str]] = {query: [] for query in material.queries}
-    for row in material.rows:
-        answers[row.query_id].append(row.positive)
     trains: list[str] = []
     texts = set(validates)
     if depth is not None:
         trains = _training_texts(material, most=passages, draw=random.Random(f"lists {seed}"))
-        texts.update(trains, *answers.values())
+        texts.update(trains)
     place = {key: row for row, key in enumerate(sorted(texts))}
     vectors = _encode(embedder, [material.texts[key] for key in place], queries=False, world=world)
 
@@ -126,48 +117,20 @@ def retrieve(
     validated = _encode(embedder, list(queries.values()), queries=True, world=world)
     candidates = dict(zip(queries, dense.search(validated, of(validates), validates, DEPTH), strict=True))
     negatives: dict[str, list[str]] = {}
-    suspects = 0
     if depth is not None:
         asked = _encode(embedder, list(material.queries.values()), queries=True, world=world)
-        found = _negatives(material, asked, of, trains=trains, answers=answers, depth=depth, max_share=max_share)
-        negatives, suspects = found
+        for query, hits in zip(material.queries, dense.search(asked, of(trains), trains, depth), strict=True):
+            negatives[query] = [
+                hit.target
+                for hit in hits
+                if material.relations.is_negative(query, hit.target)
+                and not material.relations.repeats_answer(query, hit.target)
+            ]
     return Lists(
         negatives=negatives,
         candidates=candidates,
-        suspects=suspects,
         cpu_seconds=sum(world.gather(time.process_time() - began)),
     )
-
-
-def _negatives(
-    material: Material,
-    asked: np.ndarray,
-    of: Callable[[Sequence[str]], np.ndarray],
-    *,
-    trains: Sequence[str],
-    answers: Mapping[str, Sequence[str]],
-    depth: int,
-    max_share: float | None,
-) -> tuple[dict[str, list[str]], int]:
-    """Each query's ranks without answers, and how many suspects were dropped; `asked` and `of` are vectors."""
-    zero = float(asked.mean(axis=0, dtype=np.float64) @ of(trains).mean(axis=0, dtype=np.float64))
-    negatives: dict[str, list[str]] = {}
-    suspects = 0
-    found = dense.search(asked, of(trains), trains, depth)
-    for query, vector, hits in zip(material.queries, asked, found, strict=True):
-        answer = max(0.0, float((of(answers[query]) @ vector).max()) - zero)
-        others = [
-            hit
-            for hit in hits
-            if material.relations.is_negative(query, hit.target)
-            and not material.relations.repeats_answer(query, hit.target)
-        ]
-        if max_share is not None:
-            believed = [hit for hit in others if answer and hit.score - zero <= max_share * answer]
-            suspects += len(others) - len(believed)
-            others = believed
-        negatives[query] = [hit.target for hit in others]
-    return negatives, suspects
 
 
 def _training_texts(material: Material, *, most: int, draw: random.Random) -> list[str]:

@@ -56,12 +56,13 @@ def fit(
     work: WorkArea,
     examples_per_step: float,
     base_may_win: bool,
+    alike: bool,
     progress: Progress,
 ) -> Result:
     """Train a model, from its last checkpoint if there is one, and leave it with its best weights.
 
-    The base model is validated first; when every step is worse by more than one standard error of that validation, the
-    base weights are the best, unless they may not win.
+    The base model is validated first; when every step is worse by more than one standard error, the base weights are
+    the best, unless they may not win.
 
     Args:
         model: a SentenceTransformer or CrossEncoder; some of its weights may be frozen.
@@ -76,6 +77,7 @@ def fit(
         work: the run's own area; what it holds survives a kill.
         examples_per_step: rows or pairs, for the rate that is shown.
         base_may_win: false for a base model without a head of its own.
+        alike: the validation queries are of the kind that the test queries are.
         progress: hears of it.
 
     Raises:
@@ -89,7 +91,7 @@ def fit(
     world = method.world
     checkpoints = Checkpoints(work, warn=progress.warn, world=world)
     checkpoint = checkpoints.latest()
-    journal = checkpoints.restore(checkpoint, model) if checkpoint else Journal(base_may_win=base_may_win)
+    journal = checkpoints.restore(checkpoint, model) if checkpoint else Journal(base_may_win=base_may_win, alike=alike)
     clock = _Clock(journal.cpu_seconds, world)
     start = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
     trainer = make_trainer(
@@ -189,9 +191,8 @@ class _Run:
                 way_out="a smaller learning_rate, a longer warm-up, or precision fp32",
             )
         refuse_collapsed(measured.deviation, step=step, steps=self.recipe.steps)
-        self.journal.history[step] = value
+        self.journal.note(step, measured)
         if step == 0:
-            self.journal.base_error = measured.error
             self.journal.base_scores = scores
         if self.journal.best_step == step:
             self.journal.best_scores = scores

@@ -30,6 +30,8 @@ class Measured:
 
     mean: float
     error: float
+    values: tuple[float, ...] = ()
+    """Each query's, in an order that is the same for every model."""
     deviation: float | None = None
 
 
@@ -107,4 +109,9 @@ def each_ndcg(run: Run, validation: Validation) -> np.ndarray:
 
 def measured(values: np.ndarray) -> Measured:
     """The mean of the queries' values (queries,), and its standard error."""
-    return Measured(float(values.mean()), float(values.std() / math.sqrt(len(values))))
+    return Measured(float(values.mean()), standard_error(values), tuple(values.tolist()))
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of values (queries,)."""
+    return float(values.std() / math.sqrt(len(values)))

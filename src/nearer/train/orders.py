@@ -85,7 +85,6 @@ class RerankerTraining(Training):
     negatives_from: Literal["auto", "dataset", "retriever"]
     negatives_depth: int
     negatives_passages: int
-    max_share_of_positive: float | None
     curriculum: float
     max_pair_tokens: int
     rerank_depth: int

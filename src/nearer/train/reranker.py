@@ -85,7 +85,6 @@ def train_reranker(
         "rows": len(material.rows),
         "pairs_a_row": lesson.width,
         "negatives_from": "retriever" if lesson.nearest else "dataset",
-        "negatives_suspected": lesson.suspects,
         "retrieval_cpu_seconds": round(lesson.cpu_seconds, 3),
         "queries_without_negatives": sum(not keys for keys in material.negatives.values()),
         "validation_queries": len(material.validation.queries),
@@ -115,6 +114,7 @@ def train_reranker(
         work=work,
         examples_per_step=batch_size,
         base_may_win=has_head,
+        alike=material.validation.alike,
         progress=progress,
     )
     for last in deviation:

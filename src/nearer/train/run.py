@@ -21,10 +21,10 @@ from nearer.train.orders import EmbeddingTraining, Freeze, Lora, RerankerTrainin
 if TYPE_CHECKING:
     from nearer.train.place import Place
 
-FORMATS = {"embedding": 2, "reranker": 5}
+FORMATS = {"embedding": 3, "reranker": 6}
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
-_OF_LISTS = {"curriculum", "max_share_of_positive", "negatives_depth", "negatives_passages"}
+_OF_LISTS = {"curriculum", "negatives_depth", "negatives_passages"}
 """What only hard negatives from a retriever's lists depend on."""
 
 
@@ -131,7 +131,10 @@ def plan(settings: Settings, store: Store, *, model: Model) -> Plan:
         output=store.resolve(section.output_dir),
         state=store.foresee(section.output_dir, None),
         notes=(
-            f"{section.epochs:g} epochs in batches of {section.batch_size}",
+            (
+                f"{section.epochs:g} epochs in batches of {section.batch_size}, learning rate at most "
+                f"{section.peak_learning_rate:g}"
+            ),
             f"{section.val_split:g} of the training queries validate",
             *_negatives(settings, model),
             f"{_processes(demand)}; a checkpoint every {section.checkpoint_steps} steps",
@@ -168,6 +171,7 @@ def training_of(section: EmbeddingSettings | RerankerSettings) -> EmbeddingTrain
     """A section of the settings as plain values, for whoever trains."""
     values = section.model_dump()
     values |= {"freeze": Freeze(**values["freeze"]), "lora": Lora(**values["lora"]) if values["lora"] else None}
+    values["learning_rate"] = section.peak_learning_rate
     record = EmbeddingTraining if isinstance(section, EmbeddingSettings) else RerankerTraining
     return record(**{field.name: values[field.name] for field in fields(record)})
 
