@@ -20,7 +20,7 @@ class FreezeSettings(Section):
     embeddings: bool = False
     """Token embeddings stay as they are."""
     layers: NonNegativeInt = 0
-    """So many of the first layers stay as they are. With embeddings and four of twelve a step costs two thirds, and
+    """So many of the first layers stay as they are. With embeddings and four of twelve a step costs three quarters, and
     retrieval gains the same within noise (docs/log.md, 2026-11-30)."""
 
 
@@ -158,8 +158,7 @@ class RerankerSettings(TrainSettings):
     hard_negatives: Annotated[int, Field(ge=0, le=10)] = 1
     """Hard negatives a positive pair."""
     random_negatives: Annotated[int, Field(ge=0, le=10)] = 2
-    """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau
-    (docs/log.md, 2026-11-24)."""
+    """Random passages a positive pair; hard negatives alone hold a fresh head on the constant-output plateau."""
     negatives_from: Literal["auto", "dataset", "retriever"] = "auto"
     """Where hard negatives come from: those that `generate` mined, or the lists of the retriever, which the reranker
     will be given; `auto`: the latter where the retriever is known."""
