@@ -1,7 +1,7 @@
 """Which recipe makes retrieval better? Corpora x recipes x seeds, one table.
 
     python tests/bench/recipes.py CORPUS... [--embedders NAME...] [--rerankers NAME...] [--seeds 13 14 15]
-                                  [--directory recipes-run] [--steps N] [--list]
+                                  [--directory recipes-run] [--steps N] [--inner] [--list]
 
 A corpus is `demo` (the sample that ships with nearer, with questions as people ask them), a JSON lines file of documents
 (its headings are the queries; with `:descriptions` or `:keywords` after its name these are, see corpora.py), a JSON file
@@ -14,6 +14,9 @@ on the test queries, mean over seeds, before and after (of an embedder: the base
 embedder's own list), the relative difference with its paired 95 % interval (each query's mean over seeds, resampled by
 group of documents), and the CPU-minutes of training a seed, with the retrieval of lists. Artifacts are found again by
 their fingerprints, so a run that was stopped goes on, and another recipe costs only itself.
+
+With `--inner` the documents that the corpus' test queries ask for are left out, near-duplicates too, and the rest is
+divided anew: there recipes may be compared and chosen without a look at the test queries.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from korean_help import MEASURE, mean, per_query, training_minutes
 
 from nearer.cli.app import run
 from nearer.corpus.dataset import Dataset
+from nearer.corpus.read import read_documents
 from nearer.demo import e5
 from nearer.ranking.compare import compare
 
@@ -122,6 +126,22 @@ def in_folder(path: Path) -> dict[str, Any]:
     return {"documents": str(documents), **({"queries": str(questions)} if questions.exists() else {})}
 
 
+def inner(corpus: Corpus) -> Corpus:
+    """The corpus without the groups of documents that its test queries ask for; it is a JSON lines file."""
+    dataset, path = Dataset.load(Path(corpus.dataset)), Path(corpus.generate["documents"])
+    closed = set(groups_of(dataset).values())
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    there = Path("data") / f"{corpus.name}-inner" / "documents.jsonl"
+    there.parent.mkdir(parents=True, exist_ok=True)
+    kept = [
+        line
+        for line, document in zip(lines, read_documents(path), strict=True)
+        if dataset.groups.get(document.id, document.id) not in closed
+    ]
+    there.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    return Corpus(name=f"{corpus.name}-inner", generate={**corpus.generate, "documents": str(there)})
+
+
 def nearer(name: str, document: Mapping[str, Any], *command: str) -> None:
     """Run a command with a settings file of that name; stop if it fails."""
     path = Path("settings") / f"{name}.yaml"
@@ -195,6 +215,14 @@ def measure(corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[
     )
 
 
+def generate(corpus: Corpus, *, seed: int) -> None:
+    """Make its dataset."""
+    made = {**corpus.generate, "output_dir": corpus.dataset, "negatives": {"per_query": 5}}
+    made.setdefault("chunk", {"max_tokens": 200})
+    document = {"seed": seed, "generate": made, "train": {"embedding": {"base_model": MODEL}}}
+    nearer(corpus.name, document, "generate")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", nargs="*", metavar="CORPUS")
@@ -203,6 +231,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
     parser.add_argument("--directory", default="recipes-run", type=Path)
     parser.add_argument("--steps", type=int, help="at most so many steps, to try the bench itself")
+    parser.add_argument("--inner", action="store_true", help="compare on a part of the training documents alone")
     parser.add_argument("--list", action="store_true", help="show the recipes and leave")
     options = parser.parse_args()
     if options.list:
@@ -213,6 +242,8 @@ def main() -> None:
         parser.error(f"{unknown[0]}: after the colon {' or '.join(KINDS)}")
     if missing := [word for word in words if word != "demo" and not Path(word.partition(":")[0]).exists()]:
         parser.error(f"there is no {missing[0]}")
+    if options.inner and any(not Path(word).is_file() or Path(word).suffix == ".json" for word in words):
+        parser.error("--inner takes files of documents")
     if not words:
         parser.error("name a corpus: demo, a file of documents, or a directory")
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -221,10 +252,10 @@ def main() -> None:
         e5.convert(e5.package_file(), Path(MODEL))
     lines = []
     for corpus in map(corpus_of, words):
-        made = {**corpus.generate, "output_dir": corpus.dataset, "negatives": {"per_query": 5}}
-        made.setdefault("chunk", {"max_tokens": 200})
-        document = {"seed": options.seeds[0], "generate": made, "train": {"embedding": {"base_model": MODEL}}}
-        nearer(corpus.name, document, "generate")
+        generate(corpus, seed=options.seeds[0])
+        if options.inner:
+            corpus = inner(corpus)  # noqa: PLW2901 - what is compared from here on
+            generate(corpus, seed=options.seeds[0])
         chosen = [(name, None) for name in options.embedders]
         chosen += [(options.embedders[0], name) for name in options.rerankers]
         for embedder, reranker in chosen:
