@@ -1,7 +1,8 @@
 """Which recipe makes retrieval better? Corpora x recipes x seeds, one table.
 
     python tests/bench/recipes.py CORPUS... [--embedders NAME...] [--rerankers NAME...] [--seeds 13 14 15]
-                                  [--directory recipes-run] [--steps N] [--inner] [--list]
+                                  [--directory recipes-run] [--steps N] [--inner]
+                                  [--precision bf16] [--list]
 
 A corpus is `demo` (the sample that ships with nearer, with questions as people ask them), a JSON lines file of documents
 (its headings are the queries; with `:descriptions` or `:keywords` after its name these are, see corpora.py), a JSON file
@@ -160,6 +161,7 @@ class Trial:
     reranker: str | None
     seed: int
     steps: int | None
+    precision: str
 
     def values(self) -> tuple[dict[str, float], dict[str, float], float]:
         """The measure of each test query before and after, and the CPU-minutes that the change took."""
@@ -180,6 +182,7 @@ class Trial:
             "eval": {
                 "dataset": self.corpus.dataset, "output_dir": f"reports/{name}", "rerank_depth": RERANKER["rerank_depth"],
                 "reranked": ["tuned"], "batch_tokens": 2048, "speed_queries": 0,
+                "precision": self.precision,
             },
         }  # fmt: skip
         nearer(name, document, "train")
@@ -198,10 +201,14 @@ def groups_of(dataset: Dataset) -> dict[str, str]:
     return found
 
 
-def measure(corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[int], steps: int | None) -> str:
+def measure(
+    corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[int], steps: int | None, precision: str
+) -> str:
     """A line of the table."""
     found = {
-        seed: Trial(corpus=corpus, embedder=embedder, reranker=reranker, seed=seed, steps=steps).values()
+        seed: Trial(
+            corpus=corpus, embedder=embedder, reranker=reranker, seed=seed, steps=steps, precision=precision
+        ).values()
         for seed in seeds
     }
     before, after = (mean({seed: values[side] for seed, values in found.items()}) for side in (0, 1))
@@ -215,9 +222,9 @@ def measure(corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[
     )
 
 
-def generate(corpus: Corpus, *, seed: int) -> None:
+def generate(corpus: Corpus, *, seed: int, precision: str) -> None:
     """Make its dataset."""
-    made = {**corpus.generate, "output_dir": corpus.dataset, "negatives": {"per_query": 5}}
+    made = {**corpus.generate, "output_dir": corpus.dataset, "negatives": {"per_query": 5}, "precision": precision}
     made.setdefault("chunk", {"max_tokens": 200})
     document = {"seed": seed, "generate": made, "train": {"embedding": {"base_model": MODEL}}}
     nearer(corpus.name, document, "generate")
@@ -231,6 +238,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
     parser.add_argument("--directory", default="recipes-run", type=Path)
     parser.add_argument("--steps", type=int, help="at most so many steps, to try the bench itself")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of encoding, not of training")
     parser.add_argument("--inner", action="store_true", help="compare on a part of the training documents alone")
     parser.add_argument("--list", action="store_true", help="show the recipes and leave")
     options = parser.parse_args()
@@ -252,14 +260,23 @@ def main() -> None:
         e5.convert(e5.package_file(), Path(MODEL))
     lines = []
     for corpus in map(corpus_of, words):
-        generate(corpus, seed=options.seeds[0])
+        generate(corpus, seed=options.seeds[0], precision=options.precision)
         if options.inner:
             corpus = inner(corpus)  # noqa: PLW2901 - what is compared from here on
-            generate(corpus, seed=options.seeds[0])
+            generate(corpus, seed=options.seeds[0], precision=options.precision)
         chosen = [(name, None) for name in options.embedders]
         chosen += [(options.embedders[0], name) for name in options.rerankers]
         for embedder, reranker in chosen:
-            lines.append(measure(corpus, embedder, reranker, seeds=options.seeds, steps=options.steps))
+            lines.append(
+                measure(
+                    corpus,
+                    embedder,
+                    reranker,
+                    seeds=options.seeds,
+                    steps=options.steps,
+                    precision=options.precision,
+                )
+            )
             sys.stdout.write(lines[-1] + "\n")
     sys.stdout.write(f"\n{MEASURE}, seeds {options.seeds}; CPU-minutes of training a seed\n" + "\n".join(lines) + "\n")
 
