@@ -74,12 +74,12 @@ def curves(
     return np.array(rows)
 
 
-def best_of_eleven(values: np.ndarray, _tops: Sequence[object]) -> float:
+def best_of_eleven(values: np.ndarray, _lists: Sequence[object]) -> float:
     mean = values[::10].mean(axis=1)
     return float(WEIGHTS[::10][int(mean.argmax())])
 
 
-def running_mean(values: np.ndarray, _tops: Sequence[object]) -> float:
+def running_mean(values: np.ndarray, _lists: Sequence[object]) -> float:
     mean = np.pad(values[::5].mean(axis=1), 3, mode="edge")
     smooth = np.convolve(mean, np.ones(7) / 7, mode="valid")
     return float(WEIGHTS[::5][int(smooth.argmax())])

@@ -21,7 +21,7 @@ class FreezeSettings(Section):
     """Token embeddings stay as they are."""
     layers: NonNegativeInt = 0
     """So many of the first layers stay as they are. With embeddings and four of twelve a step costs three quarters, and
-    retrieval gains the same within noise (docs/log.md, 2026-11-30)."""
+    nDCG@10 came to .350 in place of .354 (docs/log.md, 2026-11-30, one seed)."""
 
 
 class LoraSettings(Section):
@@ -51,7 +51,7 @@ class TrainSettings(Section):
     """Share of the training queries that validate, by group of near-duplicate documents; the same for both models."""
     learning_rate: PositiveFloat | None = None
     """Peak learning rate of AdamW, reached after warm-up, then falling linearly to zero. Null: 2e-5, and 1e-4 with
-    `lora`, as adapters take more than whole weights; few steps take more as well (docs/log.md, 2026-11-30)."""
+    `lora`; both by convention, not measured here. The recipe of docs/log.md, 2026-11-30, has 8e-5 for 40 steps."""
     warmup_share: Share = 0.1
     """Share of the steps over which the learning rate rises; by convention."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
@@ -125,14 +125,15 @@ class EmbeddingSettings(TrainSettings):
     """Queries an optimizer step, over all processes; each is the negative of all others."""
     scale: PositiveFloat = 20.0
     """Inverse temperature of the contrastive loss; similarities are multiplied by it. 20 is sentence-transformers' own;
-    the recipes that were measured have 50, as e5's cosines all lie between 0.7 and 1 (docs/log.md, 2026-11-30)."""
+    the recipe of docs/log.md, 2026-11-30, has 50, as e5's cosines all lie between 0.7 and 1. They were not compared."""
     negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
-    """Hard negatives a query that take part in a step (docs/log.md, 2026-11-30)."""
+    """Hard negatives a query that take part in a step. On the demo none did as well, at half the cost (docs/log.md,
+    2026-11-28, one seed); elsewhere they were not compared."""
     max_query_tokens: PositiveInt = 64
     """Longer queries are cut in training."""
     max_passage_tokens: PositiveInt = 256
-    """Longer passages are cut in training, and it is said when many are. Shorter steps are cheaper and can do harm: at
-    64, of Wikipedia paragraphs whose answers lie behind that, training cost 4.8 % of nDCG@10; whole, it gained
+    """Longer passages are cut in training, and it is said when many are. Shorter steps are cheaper and can do harm: on
+    Wikipedia paragraphs, 93 % of which were cut at 64, training cost 4.8 % of nDCG@10; on whole ones it cost nothing
     (docs/log.md, 2026-11-30)."""
     pooling: Literal["auto", "mean", "cls", "lasttoken"] = "auto"
     """`auto`: as the base model says; for a bare encoder mean, for a bare decoder the last token."""
@@ -152,9 +153,9 @@ class RerankerSettings(TrainSettings):
     batch_size: PositiveInt = 8
     """Query-passage pairs an optimizer step, over all processes."""
     loss: Literal["binary", "listwise"] = "binary"
-    """`binary`: each pair is an answer or none, as the scores are wanted elsewhere; `listwise`: the answer against its
-    own negatives, which takes a batch_size of at least one answer with all of them. The recipe whose gain was measured
-    is listwise, with six hard negatives and a random one (docs/log.md, 2026-11-30)."""
+    """`binary`: each pair is an answer or none; `listwise`: the answer against its own negatives, which takes a
+    batch_size of at least one answer with all of them. The recipe whose gain was measured is listwise, with six hard
+    negatives and a random one (docs/log.md, 2026-11-30); the two were not compared on equal terms."""
     hard_negatives: Annotated[int, Field(ge=0, le=10)] = 1
     """Hard negatives a positive pair."""
     random_negatives: Annotated[int, Field(ge=0, le=10)] = 2
@@ -168,8 +169,8 @@ class RerankerSettings(TrainSettings):
     negatives_passages: PositiveInt = 10_000
     """Those lists are over so many passages: mined hard negatives first, then a seeded sample of the corpus."""
     curriculum: Share = 0.5
-    """Share of the training over which hard negatives from the retriever's lists take the place of random ones
-    (docs/log.md, 2026-11-28)."""
+    """Share of the training over which hard negatives from the retriever's lists take the place of random ones.
+    Nearly that of the first reranker that gained (docs/log.md, 2026-11-28); other shares were not compared."""
     max_pair_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest pair, query and passage together; the passage is cut."""
     retriever: Address | None = execution(

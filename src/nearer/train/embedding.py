@@ -24,7 +24,7 @@ _PROBES = 4
 
 _MANY_CUT: Final = 0.2
 """Share of cut answers from which on it is said. On Korean Wikipedia paragraphs, with 93 % of them cut at 64 tokens,
-training cost 4.8 % of nDCG@10; whole, it gained (docs/log.md, 2026-11-30)."""
+training cost 4.8 % of nDCG@10; on whole ones it cost nothing (docs/log.md, 2026-11-30). The share itself is a guess."""
 
 
 def train_embedder(

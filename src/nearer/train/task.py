@@ -334,7 +334,7 @@ def _built(trained: Trained, *, progress: Progress) -> Built:
     base, best = result.history[0], result.history[result.best_step]
     if result.best_step == 0:
         progress.warn(
-            "training did harm: every validation is worse than the base model's by more than its standard error, so "
+            "training did harm: every validation is worse than the base model's by more than a standard error, so "
             "the model that is published has the base model's weights",
             base_ndcg=round(base, 4),
         )
