@@ -26,6 +26,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -33,6 +34,7 @@ from typing import Any
 
 import yaml
 from corpora import descriptions, keywords, reading_test
+from ideas import IDEAS
 from korean_help import MEASURE, mean, per_query, training_minutes
 
 from nearer.cli.app import run
@@ -65,6 +67,12 @@ EMBEDDERS: dict[str, dict[str, Any]] = {
     "slower": {"learning_rate": 2e-5},
     "warmer": {"scale": 20},
     "colder": {"scale": 100},
+    "no-prefix": {"query_prefix": "", "passage_prefix": ""},
+    "three-epochs": {"epochs": 3, "max_steps": None},
+    "larger-batch": {"epochs": 3, "max_steps": None, "batch_size": 96, "learning_rate": 1.4e-4},
+    "mask": {},
+    "mask-above-0.02": {},
+    "layer-decay": {"freeze": {}, "learning_rate": 1.6e-4},
     "lora": {"freeze": {}, "lora": {}, "learning_rate": None},
     "lora-faster": {"freeze": {}, "lora": {}, "learning_rate": 8e-4},
 }
@@ -185,7 +193,8 @@ class Trial:
                 "precision": self.precision,
             },
         }  # fmt: skip
-        nearer(name, document, "train")
+        with IDEAS.get(self.embedder, nullcontext)():
+            nearer(name, document, "train")
         nearer(name, document, "eval")
         old, new = (per_query(Path(f"reports/{name}"), system) for system in (before, after))
         return old, new, training_minutes(Path(output))

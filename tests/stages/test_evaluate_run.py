@@ -352,6 +352,17 @@ def test_who_only_trains_a_reranker_needs_no_base_embedder(models: Path) -> None
     assert names == ["dataset", "incumbent_embedder", "base_reranker", "reranker"]
 
 
+def test_a_reranker_that_starts_from_the_tuned_embedder_is_planned_as_made_before(models: Path) -> None:
+    """The embedder is no hub id, in the role of the reranker's base model either."""
+    train = {
+        "embedding": {"base_model": str(models / "base"), "output_dir": "models/mine"},
+        "reranker": {"base_model": "models/mine"},
+    }
+    planned = plan(Settings.model_validate({"train": train}), open_store("."))
+    states = {entry.name: entry.state for entry in planned.inputs}
+    assert states["tuned"] == states["base_reranker"] == "made by `train embedding` first"
+
+
 def test_a_model_of_another_dataset_and_chunking_is_warned_about(store: Store, models: Path) -> None:
     """Its training data may hold test queries, and its index will hold other passages."""
     loaded = load_embedder(

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from nearer.errors import DoesNotFit, GateRefused, InputError
 from nearer.models.load import load_embedder, load_reranker
 from nearer.models.source import find_model
 from nearer.progress import Silent
+from nearer.records import Origin
 from nearer.settings.model import Settings
 from nearer.store import Manifest, open_store
 from nearer.testing import korean_dataset, korean_documents, tiny_cross_encoder, tiny_embedder
-from nearer.train import collapse
+from nearer.train import collapse, embedding
 from nearer.train import run as job
 from nearer.train.checkpoint import Journal
-from nearer.train.measure import measured
+from nearer.train.holdout import Validation
+from nearer.train.measure import Measured, measured
 
 TEXTS = [document["content"] for document in korean_documents(6, 9)]
 EMBEDDING = {"base_model": "base", "learning_rate": 2e-3, "batch_size": 8, "max_steps": 12, "val_split": 0.2}
@@ -205,6 +208,28 @@ def test_a_validation_like_the_test_is_compared_query_by_query() -> None:
     noise.note(0, measured(np.array(base)))
     noise.note(5, measured(np.array([0.0, 1.0, 0.9, 0.0])))  # a loss of 0.025, of which the error is larger
     assert noise.best_step == 5
+
+
+@pytest.mark.parametrize(("tested", "kept"), [("hypothetical", True), ("real", False)])
+def test_a_loss_on_every_query_keeps_the_base_where_validation_is_like_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tested: Origin, kept: bool
+) -> None:
+    """Each query loses less than the base's own standard error: of made queries that says little of the users' own."""
+    dataset = korean_dataset(100, 1)
+    asked = {judgment.query_id for judgment in dataset.test}
+    queries = {
+        name: replace(query, origin=tested) if name in asked else query for name, query in dataset.queries.items()
+    }
+    put_dataset(open_store(str(tmp_path)), replace(dataset, queries=queries))
+    tiny_embedder(tmp_path / "base")
+    losses = iter((0.0, 0.02))
+
+    def ndcg(_embedder: object, validation: Validation, *_more: object, **_others: object) -> Measured:
+        return measured(np.arange(len(validation.queries)) % 2 - next(losses))
+
+    monkeypatch.setattr(embedding, "retrieval_ndcg", ndcg)
+    plan = {"max_steps": 2, "evaluations_per_epoch": 1}
+    assert train(tmp_path, "embedding", {**EMBEDDING, **plan}).metrics["kept_base"] is kept
 
 
 def test_cut_answers_are_said(root: Path) -> None:

@@ -223,9 +223,9 @@ def _find(settings: Settings, store: Store, role: str, name: str) -> ModelSource
 
 def _made_by(settings: Settings, role: str, name: str) -> str | None:
     """The command whose output this is; None for a model that is given."""
-    if role == "tuned" and name == resolve.embedding(settings).output_dir:
+    if role in ("tuned", lineup.BASE_RERANKER) and name == resolve.embedding(settings).output_dir:
         return "train embedding"
-    if role == "reranker" and name == resolve.reranker(settings).output_dir:
+    if role == lineup.RERANKER and name == resolve.reranker(settings).output_dir:
         return "train reranker"
     return None
 
@@ -235,7 +235,7 @@ def _state(settings: Settings, store: Store, role: str, name: str) -> str:
     command = _made_by(settings, role, name)
     if command is None or state == "there":
         return state
-    trained = settings.train.embedding if role == "tuned" else settings.train.reranker
+    trained = settings.train.embedding if command == "train embedding" else settings.train.reranker
     return f"made by `{command}` first" if trained else "missing"
 
 
