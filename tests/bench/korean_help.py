@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,6 +27,18 @@ from nearer.demo import e5
 from nearer.ranking.compare import compare
 
 MEASURE = "nDCG@10"
+MODEL = "models/multilingual-e5-small"
+EMBEDDER: dict[str, Any] = {
+    "base_model": MODEL, "epochs": 1, "batch_size": 32, "learning_rate": 8e-5, "scale": 50, "dropout": 0,
+    "max_query_tokens": 64, "max_passage_tokens": 256, "negatives_per_query": 1, "max_steps": 40,
+    "evaluations_per_epoch": 1, "validation_queries": 150, "validation_passages": 400,
+    "freeze": {"embeddings": True, "layers": 4},
+}  # fmt: skip
+RERANKER: dict[str, Any] = {
+    "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96,
+    "evaluations_per_epoch": 1, "validation_queries": 200, "freeze": {"embeddings": True, "layers": 4},
+    "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
+}  # fmt: skip
 
 
 def settings(documents: Path, seed: int, *, reranker: bool) -> dict[str, object]:
@@ -41,43 +54,16 @@ def settings(documents: Path, seed: int, *, reranker: bool) -> dict[str, object]
             "negatives": {"per_query": 5},
         },
         "train": {
-            "embedding": {
-                "base_model": "models/multilingual-e5-small",
-                "output_dir": f"models/embedding-{seed}",
-                "epochs": 1,
-                "batch_size": 32,
-                "learning_rate": 8e-5,
-                "scale": 50,
-                "dropout": 0,
-                "max_query_tokens": 32,
-                "max_passage_tokens": 64,
-                "negatives_per_query": 1,
-                "max_steps": 40,
-                "evaluations_per_epoch": 1,
-                "validation_queries": 150,
-                "validation_passages": 400,
-                "freeze": {"embeddings": True, "layers": 4},
-            },
+            "embedding": {**EMBEDDER, "output_dir": f"models/embedding-{seed}"},
             "reranker": {
+                **RERANKER,
                 "base_model": f"models/embedding-{seed}",
                 "output_dir": f"models/reranker-{seed}",
-                "epochs": 1,
-                "batch_size": 32,
-                "learning_rate": 6e-5,
-                "dropout": 0,
-                "max_pair_tokens": 96,
-                "loss": "listwise",
-                "hard_negatives": 6,
-                "random_negatives": 1,
-                "rerank_depth": 20,
-                "evaluations_per_epoch": 1,
-                "validation_queries": 200,
-                "freeze": {"embeddings": True, "layers": 4},
             },
         },
         "eval": {
             "output_dir": str(report(seed, reranker=reranker)),
-            "rerank_depth": 20,
+            "rerank_depth": RERANKER["rerank_depth"],
             "reranked": ["tuned"],
             "batch_tokens": 2048,
         },
@@ -114,8 +100,8 @@ def main() -> None:
     documents = Path(options.documents).resolve()
     options.directory.mkdir(parents=True, exist_ok=True)
     os.chdir(options.directory)
-    if not Path("models/multilingual-e5-small").exists():
-        e5.convert(e5.package_file(), Path("models/multilingual-e5-small"))
+    if not Path(MODEL).exists():
+        e5.convert(e5.package_file(), Path(MODEL))
     cpu_minutes: dict[int, dict[str, float]] = {}
     for seed in options.seeds:
         document = settings(documents, seed, reranker=not options.no_reranker)

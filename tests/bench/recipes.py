@@ -9,11 +9,12 @@ A corpus is `demo` (the sample that ships with nearer, with questions as people 
 in SQuAD's form (KorQuAD's), or a directory in BEIR's or the guide's form (documents.jsonl, eval.jsonl). Base model is
 multilingual-e5-small, from a package.
 
-Each recipe is what is written below, over what all have in common; what is chosen while it trains is chosen on
+Each recipe is what is written below, over what korean_help.py has; what is chosen while it trains is chosen on
 validation. Rerankers start from, and come after, the embedder of the first recipe that is named. The table says nDCG@10
 on the test queries, mean over seeds, before and after (of an embedder: the base model; of a reranker: the tuned
 embedder's own list), the relative difference with its paired 95 % interval (each query's mean over seeds, resampled by
-group of documents), and the CPU-minutes of training a seed, with the retrieval of lists. Artifacts are found again by
+group of documents), and the CPU-minutes of training a seed, with the retrieval of lists; below it each recipe is
+compared with the first that is named, query by query, in the same way. Artifacts are found again by
 their fingerprints, so a run that was stopped goes on, and another recipe costs only itself.
 
 With `--inner` the documents that the corpus' test queries ask for are left out, near-duplicates too, and the rest is
@@ -25,7 +26,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
@@ -35,27 +36,15 @@ from typing import Any
 import yaml
 from corpora import descriptions, keywords, reading_test
 from ideas import IDEAS
-from korean_help import MEASURE, mean, per_query, training_minutes
+from korean_help import EMBEDDER, MEASURE, MODEL, RERANKER, mean, per_query, training_minutes
 
 from nearer.cli.app import run
 from nearer.corpus.dataset import Dataset
 from nearer.corpus.read import read_documents
 from nearer.demo import e5
-from nearer.ranking.compare import compare
+from nearer.ranking.compare import Comparison, compare
 
-MODEL = "models/multilingual-e5-small"
 KINDS = {"descriptions": descriptions, "keywords": keywords}
-EMBEDDER: dict[str, Any] = {
-    "base_model": MODEL, "epochs": 1, "batch_size": 32, "learning_rate": 8e-5, "scale": 50, "dropout": 0,
-    "max_query_tokens": 64, "max_passage_tokens": 256, "negatives_per_query": 1, "max_steps": 40,
-    "evaluations_per_epoch": 1, "validation_queries": 150, "validation_passages": 400,
-    "freeze": {"embeddings": True, "layers": 4},
-}  # fmt: skip
-RERANKER: dict[str, Any] = {
-    "epochs": 1, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96,
-    "evaluations_per_epoch": 1, "validation_queries": 200, "freeze": {"embeddings": True, "layers": 4},
-    "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
-}  # fmt: skip
 EMBEDDERS: dict[str, dict[str, Any]] = {
     "common": {},
     "plain": {"learning_rate": 2e-5, "scale": 20, "dropout": None, "freeze": {}, "negatives_per_query": 0},
@@ -72,6 +61,7 @@ EMBEDDERS: dict[str, dict[str, Any]] = {
     "larger-batch": {"epochs": 3, "max_steps": None, "batch_size": 96, "learning_rate": 1.4e-4},
     "mask": {},
     "mask-above-0.02": {},
+    "distilled": {"negatives_per_query": 3},  # from the reranker `common`, which has to be there
     "layer-decay": {"freeze": {}, "learning_rate": 1.6e-4},
     "lora": {"freeze": {}, "lora": {}, "learning_rate": None},
     "lora-faster": {"freeze": {}, "lora": {}, "learning_rate": 8e-4},
@@ -88,6 +78,8 @@ RERANKERS: dict[str, dict[str, Any]] = {
     },
     "no-curriculum": {"curriculum": 0},
     "no-random": {"hard_negatives": 7, "random_negatives": 0},
+    "fast-head": {},
+    "mean-head": {},
     "from-base": {"base_model": MODEL},
 }  # fmt: skip
 
@@ -193,9 +185,10 @@ class Trial:
                 "precision": self.precision,
             },
         }  # fmt: skip
-        with IDEAS.get(self.embedder, nullcontext)():
+        first = Path(f"models/{self.corpus.name}-common-{self.seed}-common")
+        with IDEAS[idea](first) if (idea := self.reranker or self.embedder) in IDEAS else nullcontext():
             nearer(name, document, "train")
-        nearer(name, document, "eval")
+            nearer(name, document, "eval")
         old, new = (per_query(Path(f"reports/{name}"), system) for system in (before, after))
         return old, new, training_minutes(Path(output))
 
@@ -210,24 +203,56 @@ def groups_of(dataset: Dataset) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a recipe brought on a corpus: the measure of each test query, mean over seeds, and minutes a seed."""
+
+    corpus: Corpus
+    recipe: str
+    before: dict[str, float]
+    after: dict[str, float]
+    minutes: float
+    groups: dict[str, str]
+
+    def line(self, *, seed: int) -> str:
+        """A line of the table."""
+        result = compare(self.before, self.after, self.groups, seed=seed)
+        return (
+            f"{self.corpus.name:<28} {self.recipe:<32} {self.minutes:>5.1f}  "
+            f"{result.before:.4f} -> {result.after:.4f}  {between(result)}, "
+            f"{result.queries} queries, {result.groups} groups"
+        )
+
+    def beside(self, first: Measurement, *, seed: int) -> str:
+        """How it compares with another recipe, query by query."""
+        result = compare(first.after, self.after, self.groups, seed=seed)
+        return f"{self.corpus.name:<28} {self.recipe:<32} against {first.recipe}: {between(result)}"
+
+
+def between(result: Comparison) -> str:
+    """A relative difference with its interval."""
+    return f"{result.relative:+.1%} ({result.relative_low:+.1%} to {result.relative_high:+.1%})"
+
+
 def measure(
     corpus: Corpus, embedder: str, reranker: str | None, *, seeds: list[int], steps: int | None, precision: str
-) -> str:
-    """A line of the table."""
+) -> Measurement:
+    """One recipe on one corpus."""
     found = {
         seed: Trial(
             corpus=corpus, embedder=embedder, reranker=reranker, seed=seed, steps=steps, precision=precision
         ).values()
         for seed in seeds
     }
-    before, after = (mean({seed: values[side] for seed, values in found.items()}) for side in (0, 1))
-    result = compare(before, after, groups_of(Dataset.load(Path(corpus.dataset))), seed=seeds[0])
-    minutes = sum(each for _, _, each in found.values()) / len(found)
-    recipe = embedder if reranker is None else f"{embedder} + {reranker}"
-    return (
-        f"{corpus.name:<20} {recipe:<32} {minutes:>5.1f}  {result.before:.4f} -> {result.after:.4f}  "
-        f"{result.relative:+.1%} ({result.relative_low:+.1%} to {result.relative_high:+.1%}), "
-        f"{result.queries} queries, {result.groups} groups"
+    before = mean({seed: old for seed, (old, _, _) in found.items()})
+    after = mean({seed: new for seed, (_, new, _) in found.items()})
+    return Measurement(
+        corpus=corpus,
+        recipe=embedder if reranker is None else f"{embedder} + {reranker}",
+        before=before,
+        after=after,
+        minutes=sum(each for _, _, each in found.values()) / len(found),
+        groups=groups_of(Dataset.load(Path(corpus.dataset))),
     )
 
 
@@ -239,7 +264,8 @@ def generate(corpus: Corpus, *, seed: int, precision: str) -> None:
     nearer(corpus.name, document, "generate")
 
 
-def main() -> None:
+def asked() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", nargs="*", metavar="CORPUS")
     parser.add_argument("--embedders", nargs="+", default=["common"], choices=EMBEDDERS, metavar="NAME")
@@ -251,9 +277,6 @@ def main() -> None:
     parser.add_argument("--inner", action="store_true", help="compare on a part of the training documents alone")
     parser.add_argument("--list", action="store_true", help="show the recipes and leave")
     options = parser.parse_args()
-    if options.list:
-        sys.stdout.write(yaml.safe_dump({"embedders": EMBEDDERS, "rerankers": RERANKERS}, sort_keys=False))
-        return
     words = [word if word == "demo" else str(Path(word).resolve()) for word in options.corpora]
     if unknown := [word for word in words if ":" in word and word.partition(":")[2] not in KINDS]:
         parser.error(f"{unknown[0]}: after the colon {' or '.join(KINDS)}")
@@ -261,33 +284,49 @@ def main() -> None:
         parser.error(f"there is no {missing[0]}")
     if options.inner and any(not Path(word).is_file() or Path(word).suffix == ".json" for word in words):
         parser.error("--inner takes files of documents")
-    if not words:
+    if not (words or options.list):
         parser.error("name a corpus: demo, a file of documents, or a directory")
+    options.corpora = words
+    return options
+
+
+def measurements(corpus: Corpus, options: argparse.Namespace) -> Iterator[tuple[Measurement, Measurement]]:
+    """Each recipe on a corpus, embedders first, with the first of its kind."""
+    generate(corpus, seed=options.seeds[0], precision=options.precision)
+    if options.inner:
+        corpus = inner(corpus)
+        generate(corpus, seed=options.seeds[0], precision=options.precision)
+    embedders = [(name, None) for name in options.embedders]
+    rerankers = [(options.embedders[0], name) for name in options.rerankers]
+    for kind in (embedders, rerankers):
+        first = None
+        for embedder, reranker in kind:
+            found = measure(
+                corpus, embedder, reranker, seeds=options.seeds, steps=options.steps, precision=options.precision
+            )
+            first = first or found
+            yield found, first
+
+
+def main() -> None:
+    options = asked()
+    if options.list:
+        sys.stdout.write(yaml.safe_dump({"embedders": EMBEDDERS, "rerankers": RERANKERS}, sort_keys=False))
+        return
     options.directory.mkdir(parents=True, exist_ok=True)
     os.chdir(options.directory)
     if not Path(MODEL).exists():
         e5.convert(e5.package_file(), Path(MODEL))
-    lines = []
-    for corpus in map(corpus_of, words):
-        generate(corpus, seed=options.seeds[0], precision=options.precision)
-        if options.inner:
-            corpus = inner(corpus)  # noqa: PLW2901 - what is compared from here on
-            generate(corpus, seed=options.seeds[0], precision=options.precision)
-        chosen = [(name, None) for name in options.embedders]
-        chosen += [(options.embedders[0], name) for name in options.rerankers]
-        for embedder, reranker in chosen:
-            lines.append(
-                measure(
-                    corpus,
-                    embedder,
-                    reranker,
-                    seeds=options.seeds,
-                    steps=options.steps,
-                    precision=options.precision,
-                )
-            )
+    lines: list[str] = []
+    others: list[str] = []
+    for corpus in map(corpus_of, options.corpora):
+        for found, first in measurements(corpus, options):
+            lines.append(found.line(seed=options.seeds[0]))
             sys.stdout.write(lines[-1] + "\n")
-    sys.stdout.write(f"\n{MEASURE}, seeds {options.seeds}; CPU-minutes of training a seed\n" + "\n".join(lines) + "\n")
+            if found is not first:
+                others.append(found.beside(first, seed=options.seeds[0]))
+    sys.stdout.write(f"\n{MEASURE}, seeds {options.seeds}; CPU-minutes of training a seed\n")
+    sys.stdout.write("\n".join([*lines, *([""] if others else []), *others]) + "\n")
 
 
 if __name__ == "__main__":
