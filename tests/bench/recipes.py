@@ -58,6 +58,13 @@ EMBEDDERS: dict[str, dict[str, Any]] = {
     "colder": {"scale": 100},
     "no-prefix": {"query_prefix": "", "passage_prefix": ""},
     "three-epochs": {"epochs": 3, "max_steps": None},
+    "three-epochs-last": {"epochs": 3, "max_steps": None},
+    "three-epochs-wide": {
+        "epochs": 3,
+        "max_steps": None,
+        "validation_queries": 1000,
+        "validation_passages": 10_000,
+    },
     "larger-batch": {"epochs": 3, "max_steps": None, "batch_size": 96, "learning_rate": 1.4e-4},
     "mask": {},
     "mask-above-0.02": {},
