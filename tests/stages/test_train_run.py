@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from train_root import put_dataset
 
@@ -208,6 +210,45 @@ def test_a_validation_like_the_test_is_compared_query_by_query() -> None:
     noise.note(0, measured(np.array(base)))
     noise.note(5, measured(np.array([0.0, 1.0, 0.9, 0.0])))  # a loss of 0.025, of which the error is larger
     assert noise.best_step == 5
+
+
+def test_of_validations_that_cannot_be_told_apart_the_last_is_published() -> None:
+    """Below the best by more than the error of the difference, query by query, it is not."""
+    best = np.array([1.0, 0.0, 1.0, 0.5])
+    for later, published in (([0.0, 0.9, 1.0, 0.5], 10), ([0.9, -0.1, 0.9, 0.4], 5)):
+        journal = Journal()
+        for step, values in ((0, best - 0.3), (5, best), (10, np.array(later))):
+            journal.note(step, measured(values))
+        assert (journal.best_step, journal.top_step) == (published, 5)
+
+
+def test_a_plateau_ends_the_training() -> None:
+    """Early stopping counts validations without a better one, not those without one to publish."""
+    journal = Journal()
+    for step, value in ((0, 0.1), (5, 0.4), (10, 0.4), (15, 0.4)):
+        journal.note(step, measured(np.full(4, value)))
+    assert journal.best_step == 15
+    assert journal.is_over(2)
+    assert not journal.is_over(3)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 0.3, 0.5, 0.6, 1.0]), min_size=4, max_size=4), min_size=2, max_size=6),
+    st.booleans(),
+    st.booleans(),
+)
+@example(
+    [[1.0, 0.0, 1.0, 0.5], [0.5, 0.3, 1.0, 0.6], [0.99, -0.01, 0.99, 0.49]], True, True
+)  # better, and surely worse
+def test_what_is_published_was_saved(validations: list[list[float]], alike: bool, base_may_win: bool) -> None:
+    """Weights are saved when their step would be published; whatever comes later, no others are wanted at the end."""
+    journal, saved = Journal(alike=alike, base_may_win=base_may_win), -1
+    for step, values in enumerate(validations):
+        journal.note(step, measured(np.array(values)))
+        if journal.best_step == step:
+            saved = step
+    assert journal.best_step == saved
 
 
 @pytest.mark.parametrize(("tested", "kept"), [("hypothetical", True), ("real", False)])

@@ -44,7 +44,8 @@ class TrainSettings(Section):
 
     dataset: str | None = execution(None, description="Address of the dataset; default: the output of `generate`.")
     epochs: PositiveFloat = 3.0
-    """Passes over the training queries; three by convention, of which the best validation is published."""
+    """Passes over the training queries. On help pages an embedder gained more in three than in one (docs/log.md,
+    2026-12-01), and a reranker more in two (2026-11-30), one seed each."""
     max_steps: PositiveInt | None = None
     """Ends training after so many optimizer steps even if the epochs are not over."""
     val_split: OpenShare = 0.1
@@ -62,7 +63,8 @@ class TrainSettings(Section):
     """Dropout probability in the model; null: as the model has it. The recipes that were measured have 0."""
     freeze: FreezeSettings = FreezeSettings()
     evaluations_per_epoch: PositiveInt = 2
-    """Validations an epoch; the best checkpoint by nDCG@10 is the one that is published."""
+    """Validations an epoch. What is published is the last checkpoint whose nDCG@10 is not below the best one's by more
+    than the standard error of the difference, query by query."""
     patience: PositiveInt = 3
     """Early stopping after so many validations without a better nDCG@10."""
     validation_passages: PositiveInt = 1000
@@ -127,8 +129,8 @@ class EmbeddingSettings(TrainSettings):
     """Inverse temperature of the contrastive loss; similarities are multiplied by it. 20 is sentence-transformers' own;
     the recipe of docs/log.md, 2026-11-30, has 50, as e5's cosines all lie between 0.7 and 1. They were not compared."""
     negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
-    """Hard negatives a query that take part in a step. On the demo none did as well, at half the cost (docs/log.md,
-    2026-11-28, one seed); elsewhere they were not compared."""
+    """Hard negatives a query that take part in a step. On help pages one was worth 8 % of nDCG@10, three no more than one
+    (docs/log.md, 2026-12-01, one seed); on the demo none did as well, at half the cost (2026-11-28, one seed)."""
     max_query_tokens: PositiveInt = 64
     """Longer queries are cut in training."""
     max_passage_tokens: PositiveInt = 256

@@ -1,8 +1,8 @@
 """Unfinished training on disk: complete or invisible, and enough to go on to the same last bit.
 
-    <work>/best.safetensors     the trainable weights of the best validation so far
+    <work>/best.safetensors     the trainable weights that would be published now
     <work>/step-N/              weights, optimizer states, learning rate, journal, the random states of a run of one
-                                process, and the best weights as they were then (a hard link)
+                                process, and the weights to publish as they were then (a hard link)
 
 A checkpoint is written under another name and then renamed, and then shared, so that another machine finds it where the
 artifacts are in S3. Frozen weights are not written: they are the base model's. Weights and optimizer states are whole
@@ -56,6 +56,10 @@ class Journal:
     """The base model's nDCG@10 of each validation query."""
     errors: dict[int, float] = field(default_factory=dict)
     """Step → standard error of its difference from the base model, query by query."""
+    top_values: list[float] = field(default_factory=list)
+    """Each validation query's nDCG@10 in the best validation that did no harm."""
+    gaps: dict[int, float] = field(default_factory=dict)
+    """Step → standard error of its difference from the best validation before it, query by query."""
     base_scores: list[float] = field(default_factory=list)
     """What the base model gave the probes."""
     best_scores: list[float] = field(default_factory=list)
@@ -65,30 +69,52 @@ class Journal:
 
     @property
     def best_step(self) -> int:
-        """The first step that had the best validation; 0 (the base model) when training did harm, or has not begun.
+        """The last step that validation cannot tell from the best; 0 (the base model) after harm, or before the first.
+
+        Cannot tell: it is below the best by no more than one standard error of the difference, query by query (Hastie
+        et al., The Elements of Statistical Learning, 7.10, have such a rule for the simplest model). The learning rate
+        falls to zero, so that of equals the last one is the likeliest; the best of several noisy validations is often
+        the luckiest (docs/log.md, 2026-12-01).
 
         Harm is a validation below the base's by more than one standard error of the difference. Where validation
         queries are made from the documents and the test's are real, the base may already be near the ceiling of the
         former, and what is lost there be won twice on the latter (docs/log.md, 2026-11-23): so there it is harm only
         from one standard error of the base's own validation, which is larger. `eval` decides, on held-out queries.
         """
-        best = max((step for step in self.history if step), key=lambda step: (self.history[step], -step), default=0)
+        top = self.top_step
+        level = (
+            s for s in self.history if s > top > 0 and self.history[s] >= self.history[top] - self.gaps.get(s, 0.0)
+        )
+        return max((step for step in level if not self._harmed(step)), default=top)
+
+    @property
+    def top_step(self) -> int:
+        """The first step that had the best validation, of those that did no harm; 0: there is none."""
+        fit = (step for step in self.history if step and not self._harmed(step))
+        return max(fit, key=lambda step: (self.history[step], -step), default=0)
+
+    def _harmed(self, step: int) -> bool:
         if not (self.base_may_win and 0 in self.history):
-            return best
-        error = self.errors.get(best, self.base_error) if self.alike else self.base_error
-        return 0 if self.history[best] < self.history[0] - error else best
+            return False
+        error = self.errors.get(step, self.base_error) if self.alike else self.base_error
+        return self.history[step] < self.history[0] - error
 
     def note(self, step: int, measured: Measured) -> None:
         """Take down a validation; the base model's, step 0, comes first."""
         self.history[step] = measured.mean
         if step == 0:
             self.base_error, self.base_values = measured.error, list(measured.values)
-        elif self.base_values:
+            return
+        if self.base_values:
             self.errors[step] = standard_error(np.subtract(measured.values, self.base_values))
+        if self.top_values:
+            self.gaps[step] = standard_error(np.subtract(measured.values, self.top_values))
+        if self.top_step == step:
+            self.top_values = list(measured.values)
 
     def is_over(self, patience: int) -> bool:
         """Whether the last `patience` validations brought nothing better."""
-        return sum(step > self.best_step for step in self.history) >= patience
+        return sum(step > self.top_step for step in self.history) >= patience
 
 
 class Checkpoints:
@@ -124,7 +150,7 @@ class Checkpoints:
         return {name for name in names if _STEP.match(name)}
 
     def save_best(self, model: torch.nn.Module) -> None:
-        """Remember the model's weights as the best ones so far."""
+        """Remember the model's weights as those to publish, until there are better ones."""
         temporary = self.directory / f"{_BEST}.tmp"
         self._write(trainable_weights(model, world=self.world), temporary)
         if self.world.main:
@@ -184,10 +210,10 @@ class Checkpoints:
             temporary.replace(self.directory / _BEST)
             raw = json.loads((checkpoint / _JOURNAL).read_text(encoding="utf-8"))
         raw = self.world.share(raw)
-        history, errors = (
-            {int(step): value for step, value in raw.pop(name).items()} for name in ("history", "errors")
+        history, errors, gaps = (
+            {int(step): value for step, value in raw.pop(name).items()} for name in ("history", "errors", "gaps")
         )
-        return Journal(history=history, errors=errors, **raw)
+        return Journal(history=history, errors=errors, gaps=gaps, **raw)
 
     def resume(self, checkpoint: Path, trainer: Any) -> None:
         """Put back optimizer states, learning rate and loss scale; called when the trainer has prepared everything."""

@@ -21,7 +21,7 @@ from nearer.train.orders import EmbeddingTraining, Freeze, Lora, RerankerTrainin
 if TYPE_CHECKING:
     from nearer.train.place import Place
 
-FORMATS = {"embedding": 3, "reranker": 6}
+FORMATS = {"embedding": 4, "reranker": 7}
 Model = Literal["embedding", "reranker"]
 _KINDS = {"embedding": "embedder", "reranker": "reranker"}
 _OF_LISTS = {"curriculum", "negatives_depth", "negatives_passages"}
