@@ -52,8 +52,8 @@ class TrainSettings(Section):
     """Share of the training queries that validate, by group of near-duplicate documents; the same for both models."""
     learning_rate: PositiveFloat | None = None
     """Peak learning rate of AdamW, reached after warm-up, then falling linearly to zero. Null: 2e-5, and 1e-4 with
-    `lora`; both by convention. On an encoder: 2e-5 and 8e-5 could not be told apart in 14 steps; with `lora`, 8e-4 gained
-    twice what 1e-4 did in 38 (docs/log.md, 2026-12-01, one seed)."""
+    `lora`; both by convention. On an encoder 2e-5 and 8e-5 could not be told apart in 14 steps; with `lora`, 8e-4
+    gained twice what 1e-4 did in 38 (docs/log.md, 2026-12-01, one seed)."""
     warmup_share: Share = 0.1
     """Share of the steps over which the learning rate rises; by convention."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
@@ -128,11 +128,11 @@ class EmbeddingSettings(TrainSettings):
     """Queries an optimizer step, over all processes; each is the negative of all others."""
     scale: PositiveFloat = 20.0
     """Inverse temperature of the contrastive loss; similarities are multiplied by it. 20 is sentence-transformers' own.
-    For e5, whose cosines all lie between 0.7 and 1, 50 was better: with 20, nDCG@10 was 6 % lower on help pages' headings
-    and 2 % (-5 to +1) on their first sentences; 100 was as good as 50 (docs/log.md, 2026-12-01, one seed)."""
+    For e5, whose cosines all lie between 0.7 and 1, 50 was better: with 20, nDCG@10 was 6 % lower on help pages'
+    headings and 2 % (-5 to +1) on their first sentences; 100 was as good as 50 (docs/log.md, 2026-12-01, one seed)."""
     negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
-    """Hard negatives a query that take part in a step. On help pages one was worth 8 % of nDCG@10, three no more than one
-    (docs/log.md, 2026-12-01, one seed); on the demo none did as well, at half the cost (2026-11-28, one seed)."""
+    """Hard negatives a query that take part in a step. On help pages one was worth 8 % of nDCG@10, three no more than
+    one (docs/log.md, 2026-12-01, one seed); on the demo none did as well, at half the cost (2026-11-28, one seed)."""
     max_query_tokens: PositiveInt = 64
     """Longer queries are cut in training."""
     max_passage_tokens: PositiveInt = 256
