@@ -242,13 +242,20 @@ def test_a_plateau_ends_the_training() -> None:
     [[1.0, 0.0, 1.0, 0.5], [0.5, 0.3, 1.0, 0.6], [0.99, -0.01, 0.99, 0.49]], True, True
 )  # better, and surely worse
 def test_what_is_published_was_saved(validations: list[list[float]], alike: bool, base_may_win: bool) -> None:
-    """Weights are saved when their step would be published; whatever comes later, no others are wanted at the end."""
+    """Weights are saved when their step would be published; whatever comes later, no others are wanted at the end.
+
+    A run that is stopped after each validation, and goes on from its checkpoint's journal, decides no differently.
+    """
     journal, saved = Journal(alike=alike, base_may_win=base_may_win), -1
+    stopped = Journal(alike=alike, base_may_win=base_may_win)
     for step, values in enumerate(validations):
         journal.note(step, measured(np.array(values)))
+        stopped = Journal.from_json(stopped.to_json())
+        stopped.note(step, measured(np.array(values)))
         if journal.best_step == step:
             saved = step
     assert journal.best_step == saved
+    assert stopped == journal
 
 
 @pytest.mark.parametrize(("tested", "kept"), [("hypothetical", True), ("real", False)])

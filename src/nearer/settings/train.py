@@ -126,10 +126,10 @@ class EmbeddingSettings(TrainSettings):
     output_dir: Address = execution("models/fine_tuned_embedding", description="Address of the model that is made.")
     batch_size: Annotated[int, Field(ge=2)] = 16
     """Queries an optimizer step, over all processes; each is the negative of all others."""
-    scale: PositiveFloat = 20.0
-    """Inverse temperature of the contrastive loss; similarities are multiplied by it. 20 is sentence-transformers' own.
-    For e5, whose cosines all lie between 0.7 and 1, 50 was better: with 20, nDCG@10 was 6 % lower on help pages'
-    headings and 2 % (-5 to +1) on their first sentences; 100 was as good as 50 (docs/log.md, 2026-12-01, one seed)."""
+    scale: PositiveFloat = 50.0
+    """Inverse temperature of the contrastive loss; similarities are multiplied by it. With 20, sentence-transformers'
+    own default, e5's nDCG@10 was 6 % lower on help pages' headings and 2 % (-5 to +1) on their first sentences; 100 was
+    as good as 50 (docs/log.md, 2026-12-01, one seed). For other base models it was not compared."""
     negatives_per_query: Annotated[int, Field(ge=0, le=10)] = 1
     """Hard negatives a query that take part in a step. On help pages one was worth 8 % of nDCG@10, three no more than
     one (docs/log.md, 2026-12-01, one seed); on the demo none did as well, at half the cost (2026-11-28, one seed)."""

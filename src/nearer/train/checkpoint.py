@@ -38,6 +38,7 @@ _BEST = "best.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 _REST = "schedule.json"
 _JOURNAL = "journal.json"
+_BY_STEP = ("history", "errors", "gaps")
 
 
 @dataclass(kw_only=True)
@@ -82,9 +83,7 @@ class Journal:
         from one standard error of the base's own validation, which is larger. `eval` decides, on held-out queries.
         """
         top = self.top_step
-        level = (
-            s for s in self.history if s > top > 0 and self.history[s] >= self.history[top] - self.gaps.get(s, 0.0)
-        )
+        level = (s for s in self.history if s > top > 0 and self.history[s] >= self.history[top] - self.gaps[s])
         return max((step for step in level if not self._harmed(step)), default=top)
 
     @property
@@ -115,6 +114,17 @@ class Journal:
     def is_over(self, patience: int) -> bool:
         """Whether the last `patience` validations brought nothing better."""
         return sum(step > self.top_step for step in self.history) >= patience
+
+    def to_json(self) -> str:
+        """All of it, so that a run that goes on decides as if it had never stopped."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Journal:
+        """What `to_json` wrote, equal in every number."""
+        raw = json.loads(text)
+        by_step = {name: {int(step): value for step, value in raw[name].items()} for name in _BY_STEP}
+        return cls(**(raw | by_step))
 
 
 class Checkpoints:
@@ -181,7 +191,7 @@ class Checkpoints:
         if self.world.size == 1:
             trainer._save_rng_state(str(temporary))  # noqa: SLF001 - its reader has no public name either
         _link(self.directory / _BEST, temporary / _BEST)
-        (temporary / _JOURNAL).write_text(json.dumps(asdict(journal)), encoding="utf-8")
+        (temporary / _JOURNAL).write_text(journal.to_json(), encoding="utf-8")
         for file in temporary.iterdir():
             _sync(file)
         shutil.rmtree(final, ignore_errors=True)
@@ -202,18 +212,14 @@ class Checkpoints:
         The rest is read by `resume`, once there is an optimizer.
         """
         put_weights(model, load_file(checkpoint / _WEIGHTS) if self.world.main else {}, world=self.world)
-        raw: dict[str, Any] = {}
+        text = ""
         if self.world.main:
             temporary = self.directory / f"{_BEST}.tmp"
             temporary.unlink(missing_ok=True)
             _link(checkpoint / _BEST, temporary)
             temporary.replace(self.directory / _BEST)
-            raw = json.loads((checkpoint / _JOURNAL).read_text(encoding="utf-8"))
-        raw = self.world.share(raw)
-        history, errors, gaps = (
-            {int(step): value for step, value in raw.pop(name).items()} for name in ("history", "errors", "gaps")
-        )
-        return Journal(history=history, errors=errors, gaps=gaps, **raw)
+            text = (checkpoint / _JOURNAL).read_text(encoding="utf-8")
+        return Journal.from_json(self.world.share(text))
 
     def resume(self, checkpoint: Path, trainer: Any) -> None:
         """Put back optimizer states, learning rate and loss scale; called when the trainer has prepared everything."""
