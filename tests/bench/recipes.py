@@ -76,7 +76,7 @@ EMBEDDERS: dict[str, dict[str, Any]] = {
 RERANKERS: dict[str, dict[str, Any]] = {
     "common": {},
     "mined": {"negatives_from": "dataset"},
-    "two-epochs": {"epochs": 2},
+    "one-epoch": {"epochs": 1},
     "half-an-epoch": {"epochs": 0.5},
     "binary": {"loss": "binary"},
     "binary-mined": {"loss": "binary", "negatives_from": "dataset"},
