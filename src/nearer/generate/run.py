@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nearer.errors import InputError
+from nearer.generate.asking import Asking
 from nearer.generate.inputs import find_raw, is_beir, raw_entry
-from nearer.generate.prompts import load_prompts
 from nearer.generate.shards import Shard, find_shard, run_shard
-from nearer.llm.access import Access, find_access
-from nearer.llm.prices import Prices
-from nearer.llm.request import Backend
 from nearer.models.source import ModelSource, find_model, model_fingerprint, model_state
 from nearer.progress import Progress
 from nearer.settings.model import Settings
@@ -44,11 +41,12 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
     inputs = {name: raw_entry(path, address=store.resolve(files[name])) for name, path in paths.items()}
     models = {name: find_model(address, store=store) for name, address in _models(settings).items()}
     inputs |= {name: InputEntry(address=found.name, fingerprint=found.fingerprint) for name, found in models.items()}
-    inputs |= _llm_inputs(settings, paths.get("prompts"))
-    if own.llm_model and own.sources != "auto" and "llm" in own.sources and own.llm.backend == "endpoint":
-        _access(settings)  # before anything is read or loaded: without an endpoint nothing can come of it
+    asking = _asking(settings)
+    if asking:
+        inputs |= asking.inputs(paths.get("prompts"))
+        asking.require_access()
     fingerprint = _fingerprint(settings, inputs)
-    shard = find_shard(shard=own.llm.shard, shards=own.llm.shards) if own.llm_model else Shard()
+    shard = find_shard(shard=own.llm.shard, shards=own.llm.shards) if asking else Shard()
 
     address, section = own.output_dir, own.model_dump(mode="json")
 
@@ -60,15 +58,24 @@ def run(settings: Settings, store: Store, progress: Progress) -> Manifest:
         tools = _ready(settings, store, progress, models)
         sources = _sources(settings, paths, tools, progress)
         with ExitStack() as stack:
+            asked = None
+            if asking:
 
-            def author() -> Author:
-                source, prompts = models.get("llm"), paths.get("prompts")
-                opened = _author(
-                    settings, store, progress, source=source, prompts=prompts, shard=own_share, seeds=seeds
+                def author() -> Author:
+                    opened = asking.author(
+                        store,
+                        address=address,
+                        source=models.get("llm"),
+                        prompts=paths.get("prompts"),
+                        shard=own_share,
+                        seeds=seeds,
+                        progress=progress,
+                    )
+                    return stack.enter_context(opened)
+
+                asked = asking.language_model(
+                    author, score_pairs=tools.score_pairs, seed=settings.seed, progress=progress
                 )
-                return stack.enter_context(opened)
-
-            asked = _language_model(settings, progress, models=tools, author=author) if own.llm_model else None
             yield tools, sources, asked
 
     def make(seeds: Sequence[Path] = ()) -> Manifest:
@@ -127,9 +134,11 @@ def plan(settings: Settings, store: Store) -> Plan:
             if found := model_fingerprint(model, store=store):
                 inputs[name] = InputEntry(address=model, fingerprint=found)
     complete = len(inputs) == len(planned)
-    inputs |= _llm_inputs(settings, find_raw(files["prompts"], store) if "prompts" in files else None)
+    notes = [f"queries from: {settings.generate.sources}"]
+    if asking := _asking(settings):
+        inputs |= asking.inputs(find_raw(files["prompts"], store) if "prompts" in files else None)
+        notes += asking.estimate(files, store)
     known = _fingerprint(settings, inputs) if complete else None
-    notes = [f"queries from: {settings.generate.sources}", *_estimate(settings, files, store)]
     address = settings.generate.output_dir
     return Plan(
         job="generate",
@@ -173,47 +182,20 @@ def _models(settings: Settings) -> dict[str, str]:
     return models
 
 
-def _llm_inputs(settings: Settings, prompts: Path | None) -> dict[str, InputEntry]:
-    """What the language model's replies depend on: its name at an endpoint, and the prompts by content."""
+def _asking(settings: Settings) -> Asking | None:
+    """How the language model is asked, as plain values; None where none is named."""
     own = settings.generate
     if not own.llm_model:
-        return {}
-    texts = InputEntry(address=own.llm.prompts or "shipped", fingerprint=load_prompts(prompts).sha256)
-    if own.llm.backend == "transformers":
-        return {"prompts": texts}
-    name = hashlib.sha256(f"endpoint {own.llm_model}".encode()).hexdigest()
-    return {"prompts": texts, "llm": InputEntry(address=own.llm_model, fingerprint=name)}
-
-
-def _access(settings: Settings) -> Access:
-    own = settings.generate
-    return find_access(model=own.llm_model or "", base_url=own.llm.base_url, key_variable=own.llm.api_key_variable)
-
-
-def _estimate(settings: Settings, files: dict[str, str], store: Store) -> list[str]:
-    """What the language model would be asked, as far as it can be told from the files alone."""
-    own = settings.generate
-    path = find_raw(files["documents"], store)
-    if not own.llm_model or path is None:
-        return []
-    from nearer.generate.estimate import estimate_calls
-
-    return estimate_calls(
-        path,
-        queries=find_raw(files["queries"], store) if "queries" in files else None,
-        enhanced="enhanced" in files,
-        sources=own.sources,
-        prompts=load_prompts(find_raw(files["prompts"], store) if "prompts" in files else None),
+        return None
+    section = own.llm.model_dump()
+    return Asking(
         model=own.llm_model,
-        shares=own.llm.shares.model_dump(),
-        queries_per_passage=own.llm.queries_per_passage,
+        sources=own.sources,
         max_queries=own.max_queries,
         passage_tokens=own.chunk.max_tokens,
-        answerable=own.llm.answerable_by == "llm",
-        mark_depth=own.llm.mark_depth,
-        negatives_per_query=own.llm.negatives_per_query,
-        prices=Prices(prompt=own.llm.prompt_price, completion=own.llm.completion_price),
-        token_budget=own.llm.token_budget,
+        concurrent=own.max_concurrent,
+        delay_seconds=own.request_delay,
+        **{field.name: section[field.name] for field in fields(Asking) if field.name in section},
     )
 
 
@@ -329,82 +311,3 @@ def _replies(
     writer = None if language_model is None else language_model.at(retrieval)
     gather_all(writer=writer, audit=Audit(), may_be_empty=True, **sources)
     return keep_replies(None if language_model is None else language_model.asked, directory)
-
-
-def _language_model(
-    settings: Settings, progress: Progress, *, models: Models, author: Callable[[], Author]
-) -> LanguageModel:
-    """The language model, made ready when it is asked first."""
-    from nearer.generate.language_model import LanguageModel
-    from nearer.generate.written import Writing
-
-    own = settings.generate
-    writing = Writing(
-        shares=own.llm.shares.model_dump(),
-        queries_per_passage=own.llm.queries_per_passage,
-        # Filters take some: a third more are asked for than may be kept.
-        at_most=None if own.max_queries is None else own.max_queries + own.max_queries // 3,
-        max_query_characters=own.llm.max_query_characters,
-        max_copied_share=own.llm.max_copied_share,
-        near_duplicate_query=own.llm.near_duplicate_query,
-        round_trip_depth=own.llm.round_trip_depth,
-        answerable_by=own.llm.answerable_by,
-        mark_depth=own.llm.mark_depth,
-        negatives_per_query=own.llm.negatives_per_query,
-    )
-    return LanguageModel(
-        author,
-        writing=writing,
-        score_pairs=models.score_pairs if own.llm.answerable_by == "reranker" else None,
-        seed=settings.seed,
-        progress=progress,
-    )
-
-
-def _author(
-    settings: Settings,
-    store: Store,
-    progress: Progress,
-    *,
-    source: ModelSource | None,
-    prompts: Path | None,
-    shard: Shard,
-    seeds: Sequence[Path],
-) -> AbstractContextManager[Author]:
-    from nearer.generate.prepare import open_author
-
-    own = settings.generate
-    return open_author(
-        _backend(settings, progress, source),
-        store=store,
-        address=own.output_dir,
-        shard=shard,
-        seeds=seeds,
-        prompts=load_prompts(prompts),
-        prices=Prices(prompt=own.llm.prompt_price, completion=own.llm.completion_price),
-        token_budget=own.llm.token_budget,
-        temperature=own.llm.temperature,
-        max_tokens=own.llm.max_tokens,
-        repairs=own.llm.repairs,
-        progress=progress,
-    )
-
-
-def _backend(settings: Settings, progress: Progress, source: ModelSource | None) -> Backend:
-    """What answers: a model of this process, or an endpoint."""
-    own = settings.generate
-    if source is not None:
-        from nearer.models.causal_lm import load_causal_lm
-
-        return load_causal_lm(source, trust_remote_code=own.llm.trust_remote_code, batch_tokens=own.llm.batch_tokens)
-    from nearer.llm.endpoint import Endpoint
-
-    return Endpoint(
-        model=own.llm_model or "",
-        access=_access(settings),
-        concurrent=own.max_concurrent,
-        delay_seconds=own.request_delay,
-        timeout_seconds=own.llm.timeout_seconds,
-        attempts=own.llm.attempts,
-        warn=progress.warn,
-    )
