@@ -22,7 +22,7 @@ from nearer.progress import Silent
 from nearer.settings import resolve
 from nearer.settings.model import Settings
 from nearer.store import WorkArea, open_store
-from nearer.train import checkpoint, embedding, loop, orders, reranker, task, zero
+from nearer.train import checkpoint, embedding, loop, orders, publish, reranker, task, zero
 from nearer.train.run import training_of
 from nearer.train.world import ALONE, World
 
@@ -69,12 +69,12 @@ def train(case, rank):
     way = loop.Method(world=world, deepspeed=settings, chunk=section.chunk_size, launched=True)
     area = WorkArea(path=work if rank == 0 else work / f"rank-{rank}")
     trained = task.train(work_task, loaded, method=way, device="cpu", work=area, progress=Silent())
-    if world.main: task.leave(trained, area)
+    if world.main: publish.leave(trained, area)
     World.leave()
     if world.main and case["publish"]:
         transformers.integrations.deepspeed.unset_hf_deepspeed_config()
-        loaded, trained = task.take_up(work_task, area)
-        task.publish(work_task, loaded, trained, Path(case["publish"]), progress=Silent())
+        loaded, trained = publish.take_up(work_task, area)
+        publish.publish(work_task, loaded, trained, Path(case["publish"]), progress=Silent())
 
 for line in sys.stdin:
     case, children = json.loads(line), []

@@ -13,8 +13,8 @@ from nearer.errors import GateRefused, InputError
 from nearer.progress import Silent
 from nearer.settings.model import Settings
 from nearer.store import open_store
+from nearer.train import publish
 from nearer.train import run as job
-from nearer.train import task
 
 SECTION = {
     "base_model": "base", "learning_rate": 2e-2, "batch_size": 8, "max_steps": 6, "val_split": 0.2, "precision": "fp32",
@@ -83,14 +83,14 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, more: dict[str, An
 def test_a_model_that_was_not_saved_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When what is on the disk scores as the base does, nothing is published, and it is said: exit 3."""
     root = prepare(tmp_path, "embedding")
-    save = task.save_embedder
+    save = publish.save_embedder
 
     def forget(embedder: Any, directory: Path) -> Any:
         weights = load_file(root / "base" / "model.safetensors")
         embedder.model.transformers_model.load_state_dict(weights)
         return save(embedder, directory)
 
-    monkeypatch.setattr(task, "save_embedder", forget)
+    monkeypatch.setattr(publish, "save_embedder", forget)
     with pytest.raises(GateRefused, match="not the one that was trained"):
         train(root, "embedding", lora=None)
     assert not (root / "models" / "fine_tuned_embedding" / "manifest.json").exists()

@@ -87,10 +87,10 @@ def run(settings: Settings, store: Store, progress: Progress, *, model: Model) -
 
             gather(place, fingerprint=mark, done=lambda: False, progress=progress)
             launch(task, place, work=work, chunk=section.chunk_size, progress=progress)
-        from nearer.train import task as tasks
+        from nearer.train.publish import publish, take_up
 
-        loaded, trained = tasks.take_up(task, work)
-        return tasks.publish(task, loaded, trained, directory, progress=progress)
+        loaded, trained = take_up(task, work)
+        return publish(task, loaded, trained, directory, progress=progress)
 
     return produce(
         store,
@@ -257,10 +257,11 @@ def _assist(
 
 
 def _here(task: Task, directory: Path, work: WorkArea, *, progress: Progress) -> Built:
-    from nearer.train import task as tasks
+    from nearer.train.publish import publish
     from nearer.train.recipe import Method
+    from nearer.train.task import load, train
 
-    loaded = tasks.load(task, device=task.training.device)
+    loaded = load(task, device=task.training.device)
     method = Method(chunk=task.training.chunk_size)
-    trained = tasks.train(task, loaded, method=method, device="cpu", work=work, progress=progress)
-    return tasks.publish(task, loaded, trained, directory, progress=progress)
+    trained = train(task, loaded, method=method, device="cpu", work=work, progress=progress)
+    return publish(task, loaded, trained, directory, progress=progress)

@@ -66,8 +66,9 @@ def _told(error: Exception) -> Report:
 
 def _train(orders: Orders, line: Line) -> None:
     from nearer.train.hardware import choose_precision
+    from nearer.train.publish import leave
     from nearer.train.recipe import Method
-    from nearer.train.task import leave, load, train
+    from nearer.train.task import load, train
     from nearer.train.world import World
     from nearer.train.zero import configure, prepare_cpu
     from nearer.train.zero_settings import division_of
