@@ -35,9 +35,9 @@ EMBEDDER: dict[str, Any] = {
     "freeze": {"embeddings": True, "layers": 4},
 }  # fmt: skip
 RERANKER: dict[str, Any] = {
-    "epochs": 2, "batch_size": 32, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96,
-    "evaluations_per_epoch": 1, "validation_queries": 200, "freeze": {"embeddings": True, "layers": 4},
-    "hard_negatives": 6, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
+    "epochs": 2, "batch_size": 24, "learning_rate": 6e-5, "dropout": 0, "max_pair_tokens": 96,
+    "evaluations_per_epoch": 1, "validation_queries": 200, "freeze": {"embeddings": True, "layers": 6},
+    "hard_negatives": 4, "random_negatives": 1, "loss": "listwise", "rerank_depth": 20,
 }  # fmt: skip
 
 

@@ -76,6 +76,7 @@ EMBEDDERS: dict[str, dict[str, Any]] = {
 RERANKERS: dict[str, dict[str, Any]] = {
     "common": {},
     "mined": {"negatives_from": "dataset"},
+    "wider": {"batch_size": 32, "hard_negatives": 6, "freeze": {"embeddings": True, "layers": 4}},
     "one-epoch": {"epochs": 1},
     "half-an-epoch": {"epochs": 0.5},
     "binary": {"loss": "binary"},
@@ -84,7 +85,7 @@ RERANKERS: dict[str, dict[str, Any]] = {
         "loss": "binary", "negatives_from": "dataset", "hard_negatives": 1, "random_negatives": 2, "max_steps": 60,
     },
     "no-curriculum": {"curriculum": 0},
-    "no-random": {"hard_negatives": 7, "random_negatives": 0},
+    "no-random": {"hard_negatives": 5, "random_negatives": 0},
     "fast-head": {},
     "mean-head": {},
     "from-base": {"base_model": MODEL},
